@@ -1,0 +1,49 @@
+//! The primary's job: one backup, from discovery to the committed record.
+//!
+//! Order of writes, and the only one that is safe: packs first, each read back, then the `Commit`
+//! that names them. A crash before the commit leaves nothing but orphan packs; after it the backup
+//! exists whether or not anybody was told. Success is reported only after the journal was read on
+//! behind the commit and no term above ours stands there.
+
+pub mod changes;
+mod levels;
+pub mod retention;
+mod run;
+mod sealer;
+
+pub use run::{BackupDone, Primary};
+
+use crate::capture::cut::CutError;
+use crate::object::{BadKey, GroupResource};
+use crate::repository::journal::JournalError;
+use crate::repository::packs::PacksError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error("failed to discover the kinds of this hub")]
+    Discovery(#[source] kube::Error),
+    #[error(transparent)]
+    Cut(#[from] CutError),
+    #[error("an object of {kind} cannot be read")]
+    Object { kind: GroupResource, source: serde_json::Error },
+    #[error("the API server names an object that cannot be")]
+    Key(#[from] BadKey),
+    #[error("failed to seal a pack")]
+    Seal(#[source] std::io::Error),
+    #[error(transparent)]
+    Packs(#[from] PacksError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error("the revision was compacted away {attempts} times while the kinds were listed")]
+    NeverAtOneRevision { attempts: u32 },
+    #[error("{kinds} kinds could not be listed: this is no partial backup but a failed one")]
+    TooManyKindsFailed { kinds: usize },
+    #[error(
+        "hub {holder} took the term {epoch} while the backup was written; it is not acknowledged"
+    )]
+    Superseded { holder: String, epoch: u64 },
+    #[error("the backup was not finished within {seconds} s (schedule.timeout)")]
+    TimedOut { seconds: u64 },
+    #[error("a stage of the backup stopped early")]
+    Stopped,
+}

@@ -1,0 +1,475 @@
+//! One backup, stage by stage: kinds, revision, pages, packs, commit.
+
+use super::BackupError;
+use super::changes::{Catalogue, Changes};
+use super::levels::sets_to_write_anew;
+use super::sealer::{NamespaceLabels, RunHeader, Sealer, Wanted};
+use crate::capture::clean;
+use crate::capture::cut::{self, CutError};
+use crate::capture::discovery::{self, Discovered};
+use crate::capture::select::{Candidate, Selection};
+use crate::object::{Digest, GroupResource, Kind, Set};
+use crate::repository::chain::{Backup, View};
+use crate::repository::journal::{Journal, Writer};
+use crate::repository::keys::Keys;
+use crate::repository::layout::PackName;
+use crate::repository::pack::Sealed;
+use crate::repository::packs::PackStore;
+use crate::repository::record::{Body, Commit, Cut, Level, PackRef, SetContents};
+use crate::retry;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use tokio::sync::{Mutex, mpsc};
+
+/// New revisions that one run may try after the pinned one was compacted away.
+const MAX_REVISIONS: u32 = 3;
+
+/// Kinds that one backup may carry over from the backup before.
+const MAX_FAILED_KINDS: usize = 8;
+
+/// Pages and packs between two stages: one in work, one waiting.
+const CHANNEL: usize = 2;
+
+/// Uploads at once; each holds a sealed pack in memory.
+const UPLOADS: usize = 2;
+
+/// The primary's backup stage. Between runs it keeps what it could read again: the catalogue.
+pub struct Primary {
+    client: kube::Client,
+    packs: PackStore,
+    keys: Arc<Keys>,
+    selection: Selection,
+    record_unchanged: bool,
+    /// The slot of the backup that it describes, and the catalogue.
+    catalogue: Option<(u64, Catalogue)>,
+    /// Kinds whose store was compared, and whether they stand apart.
+    proven: BTreeMap<Kind, bool>,
+}
+
+/// A backup that is committed and acknowledged.
+#[derive(Debug)]
+pub struct BackupDone {
+    pub slot: u64,
+    pub changed: u64,
+    pub packs: usize,
+    /// Nothing had changed, and the configuration wants no record of that.
+    pub recorded: bool,
+    /// API groups that discovery could not read, and kinds that could not be listed.
+    pub failed: Vec<String>,
+    pub phases: Phases,
+}
+
+/// Where the time went, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Phases {
+    /// Listing, sealing and uploading overlap; this is their common time.
+    pub capture: f64,
+    pub publish: f64,
+}
+
+/// What one attempt works on.
+struct Plan {
+    header: RunHeader,
+    incarnation: u64,
+    kinds: Arc<Vec<Wanted>>,
+    /// Kinds of another store: each at a revision of its own.
+    apart: BTreeSet<Kind>,
+    /// Kinds that an attempt before this one could not list, and groups that discovery could not read.
+    failed: BTreeSet<GroupResource>,
+    rules: Digest,
+    full: BTreeSet<Set>,
+}
+
+/// The packs of a run: one level for each set that changed.
+type Levels = BTreeMap<Set, Vec<PackRef>>;
+
+/// From the lister to the sealer.
+enum Listed {
+    /// A page of the kind with this index.
+    Page(usize, Bytes),
+    /// All kinds were listed to their end.
+    Everything,
+}
+
+impl Primary {
+    pub fn new(
+        client: kube::Client,
+        packs: PackStore,
+        keys: Arc<Keys>,
+        selection: Selection,
+        record_unchanged: bool,
+    ) -> Self {
+        Self {
+            client,
+            packs,
+            keys,
+            selection,
+            record_unchanged,
+            catalogue: None,
+            proven: BTreeMap::new(),
+        }
+    }
+
+    /// Takes one backup under `writer`'s term.
+    pub async fn run(
+        &mut self,
+        journal: &Mutex<Journal>,
+        writer: &Writer,
+    ) -> Result<BackupDone, BackupError> {
+        let started = crate::clock::monotonic();
+        let (repository, before) = {
+            let mut journal = journal.lock().await;
+            let view = journal.refresh().await?;
+            // Another hub's revisions and UIDs say nothing about this one.
+            let before = view.newest.clone().filter(|backup| backup.epoch == writer.epoch);
+            (journal.repository().to_owned(), before)
+        };
+        let catalogue = self.catalogue_of(before.as_deref()).await?;
+        let (plan, changes, levels) =
+            self.capture(&repository, writer, before.as_deref(), catalogue).await?;
+        let captured = crate::clock::monotonic();
+
+        let mut done = BackupDone {
+            slot: 0,
+            changed: Set::ALL.iter().map(|set| changes.tally(*set).changed).sum(),
+            packs: levels.values().map(Vec::len).sum(),
+            recorded: true,
+            failed: plan.failed.iter().map(ToString::to_string).collect(),
+            phases: Phases { capture: (captured - started).as_secs_f64(), publish: 0.0 },
+        };
+        match &before {
+            Some(before) if done.packs == 0 && !self.record_unchanged => {
+                done.recorded = false;
+                done.slot = before.mark.slot;
+            }
+            _ => {
+                let commit = commit(plan, &changes, levels, before.as_deref());
+                done.slot = publish(journal, writer, commit).await?;
+            }
+        }
+        self.catalogue = Some((done.slot, changes.committed()));
+        done.phases.publish = (crate::clock::monotonic() - captured).as_secs_f64();
+        Ok(done)
+    }
+
+    /// The catalogue of the backup before; from its packs when this process does not have it, which
+    /// is so after a restart and after a run that failed.
+    async fn catalogue_of(&mut self, before: Option<&Backup>) -> Result<Catalogue, BackupError> {
+        let held = self.catalogue.take();
+        let Some(before) = before else { return Ok(Catalogue::default()) };
+        if let Some((slot, catalogue)) = held
+            && slot == before.mark.slot
+        {
+            return Ok(catalogue);
+        }
+        let opened = self.packs.open(Arc::new(before.clone()), None).await?;
+        Ok(Catalogue::of(opened.contents, before.commit.rules))
+    }
+
+    /// Attempts until one goes through at one revision. A kind that cannot be listed is carried over
+    /// from the backup before in the next attempt, so that no half-listed kind is in a backup.
+    async fn capture(
+        &mut self,
+        repository: &str,
+        writer: &Writer,
+        before: Option<&Backup>,
+        mut catalogue: Catalogue,
+    ) -> Result<(Plan, Changes, Levels), BackupError> {
+        let mut failed = BTreeSet::new();
+        let mut revisions = 0;
+        loop {
+            let plan = self.plan(repository, writer, before, failed.clone()).await?;
+            let changes = catalogue.observe(plan.rules, plan.full.clone());
+            let (changes, result) = self.attempt(&plan, changes).await;
+            match (result, changes) {
+                (Ok(levels), Some(changes)) => return Ok((plan, changes, levels)),
+                (Err(BackupError::Cut(CutError::Expired { kind, revision })), Some(changes)) => {
+                    revisions += 1;
+                    tracing::warn!(%kind, revision, "the revision was compacted away, starting the cut again");
+                    if revisions >= MAX_REVISIONS {
+                        return Err(BackupError::NeverAtOneRevision { attempts: revisions });
+                    }
+                    catalogue = changes.abandoned();
+                }
+                (Err(BackupError::Cut(CutError::List { kind, source })), Some(changes)) => {
+                    tracing::warn!(%kind, error = retry::chain(&source), "a kind cannot be listed, going on without it");
+                    failed.insert(kind);
+                    if failed.len() > MAX_FAILED_KINDS {
+                        return Err(BackupError::TooManyKindsFailed { kinds: failed.len() });
+                    }
+                    catalogue = changes.abandoned();
+                }
+                (Err(error), _) => return Err(error),
+                (Ok(_), None) => return Err(BackupError::Stopped),
+            }
+        }
+    }
+
+    async fn plan(
+        &mut self,
+        repository: &str,
+        writer: &Writer,
+        before: Option<&Backup>,
+        failed: BTreeSet<GroupResource>,
+    ) -> Result<Plan, BackupError> {
+        let Discovered { kinds, failed: groups } =
+            discovery::discover(&self.client).await.map_err(BackupError::Discovery)?;
+        let selection = self.without_the_hub_itself(&kinds).await?;
+        let groups = groups.iter().map(|group| GroupResource::whole_group(group));
+        let failed: BTreeSet<_> = failed.into_iter().chain(groups).collect();
+        let kinds: Vec<_> = kinds
+            .into_iter()
+            .filter(|kind| !failed.contains(&kind.group_resource()))
+            .map(|kind| Wanted {
+                rules: selection.for_kind(&kind),
+                keeps_status: selection.keeps_status(&kind),
+                kind,
+            })
+            .filter(|wanted| wanted.rules.may_select())
+            .collect();
+        let apart = self.apart(&kinds).await?;
+        Ok(Plan {
+            header: RunHeader {
+                repository: repository.to_owned(),
+                epoch: writer.epoch,
+                revision: cut::newest_revision(&self.client).await?,
+            },
+            incarnation: writer.incarnation,
+            kinds: Arc::new(kinds),
+            apart,
+            full: sets_to_write_anew(before, !failed.is_empty()),
+            failed,
+            rules: selection.digest(),
+        })
+    }
+
+    /// The objects that stand for this hub among those it manages belong to it alone, with their
+    /// namespaces: which those are, only the hub can tell.
+    async fn without_the_hub_itself(&self, kinds: &[Kind]) -> Result<Selection, BackupError> {
+        let mut names = BTreeSet::new();
+        for kind in kinds.iter().filter(|kind| self.selection.may_be_hub_itself(kind)) {
+            let rules = self.selection.for_kind(kind);
+            for page in cut::pages(&self.client, kind, None).await? {
+                for item in cut::items(&page, kind)? {
+                    let Ok(head) = clean::head(item) else { continue };
+                    let candidate = Candidate {
+                        kind,
+                        namespace: &head.namespace,
+                        name: &head.name,
+                        labels: &head.labels,
+                        annotations: &head.annotations,
+                        namespace_labels: &[],
+                        secret_type: None,
+                        controller_kind: head.controller_kind.as_deref(),
+                    };
+                    if rules.is_hub_itself(&candidate) {
+                        names.insert(head.name.into_owned());
+                    }
+                }
+            }
+        }
+        Ok(self.selection.clone().with_hub_itself(names))
+    }
+
+    /// Kinds of another store, by the proof for kinds that are new to this process.
+    async fn apart(&mut self, kinds: &[Wanted]) -> Result<BTreeSet<Kind>, BackupError> {
+        let new: Vec<Kind> = kinds
+            .iter()
+            .map(|w| &w.kind)
+            .filter(|kind| !self.proven.contains_key(*kind))
+            .cloned()
+            .collect();
+        if !new.is_empty() {
+            let apart = cut::apart(&self.client, &new).await?;
+            for kind in new {
+                let stands_apart = apart.contains(&kind);
+                if stands_apart {
+                    tracing::warn!(
+                        kind = kind.resource,
+                        "this kind does not share the store and is listed at a revision of its own"
+                    );
+                }
+                self.proven.insert(kind, stands_apart);
+            }
+        }
+        Ok(kinds
+            .iter()
+            .map(|w| &w.kind)
+            .filter(|kind| self.proven.get(*kind) == Some(&true))
+            .cloned()
+            .collect())
+    }
+
+    /// Lists, seals and uploads, each at its own pace. The changes come back also when it fails, but
+    /// not when the sealing thread itself is lost.
+    async fn attempt(
+        &self,
+        plan: &Plan,
+        changes: Changes,
+    ) -> (Option<Changes>, Result<Levels, BackupError>) {
+        let namespaces = match self.namespace_labels(&plan.header.revision).await {
+            Ok(namespaces) => namespaces,
+            Err(error) => return (Some(changes), Err(error)),
+        };
+        let (pages, to_seal) = mpsc::channel(CHANNEL);
+        let (packs, to_upload) = mpsc::channel(CHANNEL);
+        let sealer =
+            Sealer::new(self.keys.clone(), plan.header.clone(), namespaces, changes, packs);
+        let (kinds, failed) = (plan.kinds.clone(), plan.failed.clone());
+        let thread = tokio::task::spawn_blocking(move || seal(sealer, to_seal, &kinds, &failed));
+        let (listing, ended, uploading) =
+            tokio::join!(self.list_all(plan, pages), thread, self.upload_all(plan, to_upload));
+        let Ok((changes, sealing)) = ended else { return (None, Err(BackupError::Stopped)) };
+        // A stage that stopped because another one failed is not the reason.
+        let result = match (listing, sealing, uploading) {
+            (_, _, Err(error)) => Err(error),
+            (_, Err(error), _) if !matches!(error, BackupError::Stopped) => Err(error),
+            (Err(error), _, _) | (_, Err(error), _) => Err(error),
+            (Ok(()), Ok(()), Ok(levels)) => Ok(levels),
+        };
+        (Some(changes), result)
+    }
+
+    async fn namespace_labels(&self, revision: &str) -> Result<NamespaceLabels, BackupError> {
+        let kind = cut::namespaces();
+        let mut namespaces = HashMap::new();
+        for page in cut::pages(&self.client, &kind, Some(revision)).await? {
+            for item in cut::items(&page, &kind)? {
+                let head = clean::head(item).map_err(|source| BackupError::Object {
+                    kind: kind.group_resource(),
+                    source,
+                })?;
+                let labels = head
+                    .labels
+                    .into_iter()
+                    .map(|(k, v)| (k.into_owned(), v.into_owned()))
+                    .collect();
+                namespaces.insert(head.name.into_owned(), labels);
+            }
+        }
+        Ok(namespaces)
+    }
+
+    async fn list_all(&self, plan: &Plan, pages: mpsc::Sender<Listed>) -> Result<(), BackupError> {
+        for (index, Wanted { kind, .. }) in plan.kinds.iter().enumerate() {
+            let revision = (!plan.apart.contains(kind)).then_some(&*plan.header.revision);
+            cut::list(&self.client, kind, revision, |body| async {
+                pages.send(Listed::Page(index, body)).await.map_err(|_| CutError::Stopped)
+            })
+            .await?;
+        }
+        pages.send(Listed::Everything).await.map_err(|_| BackupError::Stopped)
+    }
+
+    async fn upload_all(
+        &self,
+        plan: &Plan,
+        packs: mpsc::Receiver<(Set, Sealed)>,
+    ) -> Result<Levels, BackupError> {
+        let stream = futures::stream::unfold(packs, |mut packs| async {
+            packs.recv().await.map(|pack| (pack, packs))
+        });
+        let uploaded: Vec<(Set, PackRef)> = stream
+            .map(|(set, sealed)| async move {
+                let milliseconds =
+                    u64::try_from(crate::clock::now().as_millisecond()).unwrap_or_default();
+                let unique = ulid::Ulid::from_parts(milliseconds, crate::clock::random());
+                let name = PackName::new(plan.header.epoch, plan.incarnation, unique);
+                self.packs.put(&name, sealed).await.map(|reference| (set, reference))
+            })
+            .buffered(UPLOADS)
+            .try_collect()
+            .await?;
+        let mut levels = Levels::new();
+        for (set, reference) in uploaded {
+            levels.entry(set).or_default().push(reference);
+        }
+        Ok(levels)
+    }
+}
+
+/// The blocking stage: pages in, packs out.
+fn seal(
+    mut sealer: Sealer,
+    mut pages: mpsc::Receiver<Listed>,
+    kinds: &[Wanted],
+    failed: &BTreeSet<GroupResource>,
+) -> (Changes, Result<(), BackupError>) {
+    while let Some(listed) = pages.blocking_recv() {
+        let result = match listed {
+            Listed::Page(index, body) => sealer.page(&kinds[index], &body),
+            Listed::Everything => {
+                let result = sealer.finish(failed);
+                return (sealer.into_changes(), result);
+            }
+        };
+        if let Err(error) = result {
+            return (sealer.into_changes(), Err(error));
+        }
+    }
+    (sealer.into_changes(), Err(BackupError::Stopped))
+}
+
+/// Commits and reads on: only a record with no higher term behind it is acknowledged.
+async fn publish(
+    journal: &Mutex<Journal>,
+    writer: &Writer,
+    commit: Commit,
+) -> Result<u64, BackupError> {
+    let mut journal = journal.lock().await;
+    let slot =
+        journal.append(writer, Body::Commit(commit), |view| may_commit(view, writer)).await?;
+    let view = journal.view();
+    if view.epoch != writer.epoch {
+        let holder = view.holder.as_ref().map_or_else(String::new, |hub| hub.name.clone());
+        return Err(BackupError::Superseded { holder, epoch: view.epoch });
+    }
+    Ok(slot)
+}
+
+/// What [`crate::repository::chain`] will ask of the record.
+fn may_commit(view: &View, writer: &Writer) -> Result<(), String> {
+    if !view.is_holder(&writer.hub) || view.epoch != writer.epoch {
+        let holder = view.holder.as_ref().map_or("nobody", |hub| &hub.name);
+        return Err(format!("{holder} holds the term {}", view.epoch));
+    }
+    if view.incarnation != writer.incarnation {
+        return Err("another daemon of this hub has begun to write".to_owned());
+    }
+    if !view.activated {
+        return Err("the term is not activated yet".to_owned());
+    }
+    Ok(())
+}
+
+fn commit(plan: Plan, changes: &Changes, mut levels: Levels, before: Option<&Backup>) -> Commit {
+    let sets = Set::ALL.into_iter().map(|set| {
+        let tally = changes.tally(set);
+        let kept = before
+            .filter(|_| !plan.full.contains(&set))
+            .and_then(|before| before.commit.sets.get(&set));
+        let mut all = kept.map(|contents| contents.levels.clone()).unwrap_or_default();
+        all.extend(levels.remove(&set).map(|packs| Level { packs }));
+        (
+            set,
+            SetContents {
+                levels: all,
+                objects: tally.objects,
+                changed: tally.changed,
+                kinds: tally.kinds,
+            },
+        )
+    });
+    Commit {
+        sets: sets.collect(),
+        cut: Cut {
+            revision: plan.header.revision,
+            apart: plan.apart.iter().map(Kind::group_resource).collect(),
+        },
+        rules: plan.rules,
+        suspect: None,
+        partial: plan.failed.into_iter().collect(),
+    }
+}

@@ -1,0 +1,290 @@
+//! Pure: reads the head of a raw object, and writes it without what only its own hub may know.
+//!
+//! Objects are handled as raw JSON: numbers, unknown fields, the order of keys and duplicate keys
+//! survive, because nothing is turned into a typed struct and back.
+
+use crate::object::Kind;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Annotations and labels below this prefix are ours.
+pub const OWN_PREFIX: &str = "understudy.dev/";
+
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// What only the hub that an object stands on gives it; the hub that takes it gives its own.
+const HUB_OWNED: [&str; 8] = [
+    "managedFields",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+];
+
+/// The fields of an object that selection and change detection look at.
+#[derive(Debug)]
+pub struct Head<'a> {
+    pub name: Cow<'a, str>,
+    /// Empty for cluster-scoped objects.
+    pub namespace: Cow<'a, str>,
+    pub uid: Cow<'a, str>,
+    pub resource_version: Cow<'a, str>,
+    pub labels: Pairs<'a>,
+    pub annotations: Pairs<'a>,
+    pub being_deleted: bool,
+    /// The top-level field `type`, if it is a string.
+    pub r#type: Option<Cow<'a, str>>,
+    /// Kind of the owner that controls it.
+    pub controller_kind: Option<Cow<'a, str>>,
+}
+
+pub type Pairs<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// Reads the head of an item of a list.
+pub fn head(object: &RawValue) -> Result<Head<'_>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Top<'a> {
+        #[serde(borrow)]
+        metadata: Metadata<'a>,
+        #[serde(borrow, default)]
+        r#type: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata<'a> {
+        #[serde(borrow)]
+        name: Cow<'a, str>,
+        #[serde(borrow, default)]
+        namespace: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        uid: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        resource_version: Option<Cow<'a, str>>,
+        #[serde(borrow, default)]
+        labels: Option<Fields<'a, Text<'a>>>,
+        #[serde(borrow, default)]
+        annotations: Option<Fields<'a, Text<'a>>>,
+        #[serde(default)]
+        deletion_timestamp: Option<IgnoredAny>,
+        #[serde(borrow, default)]
+        owner_references: Option<Vec<Owner<'a>>>,
+    }
+    #[derive(Deserialize)]
+    struct Owner<'a> {
+        #[serde(borrow)]
+        kind: Cow<'a, str>,
+        #[serde(default)]
+        controller: Option<bool>,
+    }
+    fn pairs<'a>(fields: Option<Fields<'a, Text<'a>>>) -> Pairs<'a> {
+        fields.map_or_else(Vec::new, |f| f.0.into_iter().map(|(k, Text(v))| (k, v)).collect())
+    }
+
+    let Top { metadata, r#type } = serde_json::from_str(object.get())?;
+    Ok(Head {
+        name: metadata.name,
+        namespace: metadata.namespace.unwrap_or_default(),
+        uid: metadata.uid.unwrap_or_default(),
+        resource_version: metadata.resource_version.unwrap_or_default(),
+        labels: pairs(metadata.labels),
+        annotations: pairs(metadata.annotations),
+        being_deleted: metadata.deletion_timestamp.is_some(),
+        r#type: r#type
+            .and_then(|t| serde_json::from_str::<Text<'_>>(t.get()).ok())
+            .map(|Text(t)| t),
+        controller_kind: metadata
+            .owner_references
+            .unwrap_or_default()
+            .into_iter()
+            .find(|owner| owner.controller == Some(true))
+            .map(|owner| owner.kind),
+    })
+}
+
+/// The object as it is stored: complete (`apiVersion` and `kind` first, which items of built-in
+/// lists lack), without what its hub gave it and without what Understudy wrote into it.
+pub fn clean(
+    object: &RawValue,
+    kind: &Kind,
+    keep_status: bool,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let fields: Fields<'_, &RawValue> = serde_json::from_str(object.get())?;
+    let mut out = Vec::with_capacity(object.get().len());
+    out.extend_from_slice(b"{\"apiVersion\":");
+    serde_json::to_writer(&mut out, &kind.api_version())?;
+    out.extend_from_slice(b",\"kind\":");
+    serde_json::to_writer(&mut out, &kind.kind)?;
+    for (name, value) in fields.0 {
+        match &*name {
+            "apiVersion" | "kind" => {}
+            "status" if !keep_status => {}
+            "metadata" => {
+                out.extend_from_slice(b",\"metadata\":");
+                clean_metadata(value, &mut out)?;
+            }
+            _ => field(&name, value, true, &mut out)?,
+        }
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+fn clean_metadata(metadata: &RawValue, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    let fields: Fields<'_, &RawValue> = serde_json::from_str(metadata.get())?;
+    out.push(b'{');
+    let mut comma = false;
+    for (name, value) in fields.0 {
+        if HUB_OWNED.contains(&&*name) {
+            continue;
+        }
+        if name == "labels" || name == "annotations" {
+            let Some(kept) = without_ours(value)? else { continue };
+            field(&name, &kept, comma, out)?;
+        } else {
+            field(&name, value, comma, out)?;
+        }
+        comma = true;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// Labels or annotations without ours. `None`: nothing else was in them, so the map was ours too.
+fn without_ours(map: &RawValue) -> Result<Option<Cow<'_, RawValue>>, serde_json::Error> {
+    let ours = |name: &str| name.starts_with(OWN_PREFIX) || name == LAST_APPLIED;
+    let Some(fields) = serde_json::from_str::<Option<Fields<'_, &RawValue>>>(map.get())? else {
+        return Ok(Some(Cow::Borrowed(map)));
+    };
+    if !fields.0.iter().any(|(name, _)| ours(name)) {
+        return Ok(Some(Cow::Borrowed(map)));
+    }
+    let mut out = vec![b'{'];
+    for (name, value) in fields.0.iter().filter(|(name, _)| !ours(name)) {
+        let comma = out.len() > 1;
+        field(name, value, comma, &mut out)?;
+    }
+    if out.len() == 1 {
+        return Ok(None);
+    }
+    out.push(b'}');
+    let text = String::from_utf8(out).expect("it is made of strings");
+    RawValue::from_string(text).map(|raw| Some(Cow::Owned(raw)))
+}
+
+fn field(
+    name: &str,
+    value: &(impl Serialize + ?Sized),
+    comma: bool,
+    out: &mut Vec<u8>,
+) -> Result<(), serde_json::Error> {
+    if comma {
+        out.push(b',');
+    }
+    serde_json::to_writer(&mut *out, name)?;
+    out.push(b':');
+    serde_json::to_writer(out, value)
+}
+
+/// The fields of a JSON object in their order, duplicates included.
+struct Fields<'a, V>(Vec<(Cow<'a, str>, V)>);
+
+/// A string, borrowed where it holds no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Fields<'a, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect<V>(std::marker::PhantomData<V>);
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Collect<V> {
+            type Value = Vec<(Cow<'de, str>, V)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::with_capacity(16);
+                while let Some((Text(name), value)) = map.next_entry::<Text<'de>, V>()? {
+                    fields.push((name, value));
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Collect(std::marker::PhantomData)).map(Fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, object: &str, expected: &str) {
+        let kind = Kind {
+            group: "g.example".to_owned(),
+            version: "v1".to_owned(),
+            kind: "Thing".to_owned(),
+            resource: "things".to_owned(),
+            namespaced: true,
+        };
+        let raw = RawValue::from_string(object.to_owned()).unwrap();
+        let cleaned = clean(&raw, &kind, false).unwrap();
+        assert_eq!(String::from_utf8(cleaned).unwrap(), expected, "{name}");
+    }
+
+    #[test]
+    fn cleaning_takes_away_what_the_hub_gave_and_nothing_else() {
+        check(
+            "what the hub owns",
+            r#"{"metadata":{"name":"x","uid":"u","resourceVersion":"1","generation":2,"creationTimestamp":"t","managedFields":[{}],"selfLink":"/","finalizers":["f"],"ownerReferences":[{"uid":"o"}],"unknown":1},"spec":{}}"#,
+            r#"{"apiVersion":"g.example/v1","kind":"Thing","metadata":{"name":"x","finalizers":["f"],"ownerReferences":[{"uid":"o"}],"unknown":1},"spec":{}}"#,
+        );
+        check(
+            "numbers, duplicate keys, nulls, escapes and the order of keys",
+            r#"{"z":1.0,"a":1e3,"z":12345678901234567890123,"metadata":{"name":"x","labels":null,"annotations":{}},"n":null,"e":"\u0041\n"}"#,
+            r#"{"apiVersion":"g.example/v1","kind":"Thing","z":1.0,"a":1e3,"z":12345678901234567890123,"metadata":{"name":"x","labels":null,"annotations":{}},"n":null,"e":"\u0041\n"}"#,
+        );
+        check(
+            "apiVersion and kind come from discovery",
+            r#"{"kind":"Thing","apiVersion":"g.example/v1","metadata":{"name":"x"}}"#,
+            r#"{"apiVersion":"g.example/v1","kind":"Thing","metadata":{"name":"x"}}"#,
+        );
+        check(
+            "ours among others",
+            r#"{"metadata":{"name":"x","labels":{"a":"1","understudy.dev/pair":"p"},"annotations":{"understudy.dev/digest":"d","kubectl.kubernetes.io/last-applied-configuration":"{}"}}}"#,
+            r#"{"apiVersion":"g.example/v1","kind":"Thing","metadata":{"name":"x","labels":{"a":"1"}}}"#,
+        );
+        check(
+            "status goes unless it is asked for",
+            r#"{"metadata":{"name":"x"},"status":{"a":1}}"#,
+            r#"{"apiVersion":"g.example/v1","kind":"Thing","metadata":{"name":"x"}}"#,
+        );
+    }
+
+    #[test]
+    fn the_head_is_read_without_looking_at_the_rest() {
+        let text = r#"{"type":"Opaque","metadata":{"name":"x","namespace":"n","uid":"u","resourceVersion":"7","labels":{"a\"b":"c"},"deletionTimestamp":"t","ownerReferences":[{"kind":"A"},{"kind":"B","controller":true}]}}"#;
+        let raw = RawValue::from_string(text.to_owned()).unwrap();
+        let head = head(&raw).unwrap();
+        assert_eq!(
+            (&*head.name, &*head.namespace, &*head.uid, &*head.resource_version),
+            ("x", "n", "u", "7")
+        );
+        assert_eq!(head.labels, [(Cow::from("a\"b"), Cow::from("c"))]);
+        assert!(head.being_deleted);
+        assert_eq!(head.controller_kind.as_deref(), Some("B"));
+        assert_eq!(head.r#type.as_deref(), Some("Opaque"));
+    }
+
+    #[test]
+    fn a_custom_type_field_is_no_secret_type() {
+        let raw = RawValue::from_string(r#"{"type":{"a":1},"metadata":{"name":"x"}}"#.to_owned())
+            .unwrap();
+        assert_eq!(head(&raw).unwrap().r#type, None);
+    }
+}

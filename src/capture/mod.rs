@@ -1,0 +1,7 @@
+//! Capture: objects read from a hub at one instant.
+
+pub mod clean;
+pub mod cut;
+pub mod discovery;
+pub mod rules;
+pub mod select;

@@ -1,0 +1,338 @@
+//! Tables over the selection: the built-in exclusions, the grammar, the preset `ocm`.
+
+use super::*;
+
+fn kind(name: &str) -> Kind {
+    let (group, kind) = name.rsplit_once('/').unwrap_or(("", name));
+    let cluster_scoped = [
+        "Namespace",
+        "Node",
+        "ManagedCluster",
+        "ManagedClusterSet",
+        "ClusterRole",
+        "CustomResourceDefinition",
+    ];
+    Kind {
+        group: group.to_owned(),
+        version: "v1".to_owned(),
+        kind: kind.to_owned(),
+        resource: format!("{}s", kind.to_lowercase()),
+        namespaced: !cluster_scoped.contains(&kind),
+    }
+}
+
+/// An object as `group/Kind namespace/name key=value …`; `type=` and `owner=` are no labels, keys
+/// that begin with `ns:` are labels of the namespace.
+fn decide(selection: &Selection, object: &str) -> Verdict {
+    let mut words = object.split_whitespace();
+    let kind = kind(words.next().unwrap());
+    let place = words.next().unwrap();
+    let (namespace, name) = place.split_once('/').unwrap_or(("", place));
+    let (mut labels, mut namespace_labels) = (Vec::new(), Vec::new());
+    let (mut secret_type, mut controller_kind) = (None, None);
+    for (key, value) in words.map(|word| word.split_once('=').unwrap()) {
+        match (key, key.strip_prefix("ns:")) {
+            ("type", _) => secret_type = Some(value),
+            ("owner", _) => controller_kind = Some(value),
+            (_, Some(key)) => namespace_labels.push((key.to_owned(), value.to_owned())),
+            _ => labels.push((Cow::Borrowed(key), Cow::Borrowed(value))),
+        }
+    }
+    let candidate = Candidate {
+        kind: &kind,
+        namespace,
+        name,
+        labels: &labels,
+        annotations: &[],
+        namespace_labels: &namespace_labels,
+        secret_type,
+        controller_kind,
+    };
+    let verdict = selection.decide(&candidate);
+    // What the kind alone decides must agree with what its objects get.
+    if matches!(verdict, Verdict::In { .. }) {
+        assert!(selection.may_select(&kind), "{object} is selected and its kind not listed");
+        if let Some(selector) = selection.for_kind(&kind).list_selector() {
+            for key in selector.split(',') {
+                assert!(candidate.label(key).is_some(), "{object} is selected and not asked for");
+            }
+        }
+    }
+    verdict
+}
+
+/// The set, or the beginning of the rule that keeps it out.
+#[track_caller]
+fn check(selection: &Selection, table: &[(&str, &str)]) {
+    for (object, expected) in table {
+        match decide(selection, object) {
+            Verdict::In { set, rule } => assert_eq!(set.name(), *expected, "{object}: {rule}"),
+            Verdict::Out { rule } => {
+                assert!(rule.starts_with(expected), "{object}: out by {rule}, not {expected}");
+            }
+        }
+    }
+}
+
+fn rules(yaml: &str) -> RuleSets {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+fn user(yaml: &str) -> Selection {
+    Selection::new(rules(yaml), [])
+}
+
+fn everything() -> Selection {
+    user("resources: {include: [{group: \"*\"}]}").with_own_namespace("understudy")
+}
+
+fn ocm() -> Selection {
+    let preset = crate::config::preset::load("ocm").unwrap();
+    Selection::new(RuleSets::default(), [preset]).with_own_namespace("understudy")
+}
+
+#[test]
+fn what_belongs_to_one_cluster_is_never_captured() {
+    check(
+        &everything(),
+        &[
+            ("ConfigMap a/x", "resources"),
+            ("ConfigMap understudy/x", "built-in: Understudy's own namespace"),
+            ("Namespace understudy", "built-in: Understudy's own namespace"),
+            ("understudy.dev/Hub a/eu-1", "built-in: Understudy's own objects"),
+            ("Event a/x", "built-in: events"),
+            ("events.k8s.io/Event a/x", "built-in: events"),
+            ("example.com/Event a/x", "resources"),
+            ("coordination.k8s.io/Lease a/x", "built-in: leases"),
+            ("Endpoints a/x", "built-in: endpoints"),
+            ("discovery.k8s.io/EndpointSlice a/x", "built-in: endpoints"),
+            ("Node x", "built-in: nodes"),
+            ("Pod a/x", "built-in: pods"),
+            ("apps/ReplicaSet a/x", "built-in: derived"),
+            ("apps/ControllerRevision a/x", "built-in: derived"),
+            ("apps/Deployment a/x", "resources"),
+            ("batch/Job a/x owner=CronJob", "built-in: a CronJob"),
+            ("batch/Job a/x owner=Workflow", "resources"),
+            ("batch/Job a/x", "resources"),
+            ("ConfigMap kube-system/x", "built-in: kube-*"),
+            ("Namespace kube-public", "built-in: kube-*"),
+            ("Namespace kubernetes", "resources"),
+            ("Namespace default", "built-in: the namespace default"),
+            ("ConfigMap default/x", "resources"),
+            ("Secret a/t type=kubernetes.io/service-account-token", "built-in: a service account"),
+            ("Secret a/t type=Opaque", "resources"),
+            ("ServiceAccount a/default", "built-in: every namespace"),
+            ("ServiceAccount a/robot", "resources"),
+            ("ConfigMap a/kube-root-ca.crt", "built-in: the cluster's own"),
+            ("ConfigMap a/openshift-service-ca.crt", "built-in: the cluster's own"),
+            ("Secret a/sh.helm.release.v1.x type=helm.sh/release.v1", "built-in: Helm"),
+            ("ConfigMap a/x velero.io/exclude-from-backup=true", "built-in: labelled velero"),
+            ("ConfigMap a/x velero.io/exclude-from-backup=false", "resources"),
+            ("ConfigMap a/x understudy.dev/exclude=true", "built-in: labelled understudy"),
+            ("ConfigMap a/x ns:understudy.dev/exclude=true", "built-in: labelled understudy"),
+        ],
+    );
+}
+
+#[test]
+fn helm_releases_are_captured_where_a_rule_asks_for_them() {
+    let asked = user("resources: {include: [{kind: Secret, secretType: helm.sh/*}]}");
+    check(
+        &asked,
+        &[("Secret a/x type=helm.sh/release.v1", "resources"), ("Secret a/x", "no rule")],
+    );
+}
+
+#[test]
+fn rules_match_by_everything_that_they_name() {
+    let selection = user(
+        "resources:
+  include:
+    - {group: '*.example.com', kind: [A, B], namespace: 'team-*', name: '*-x', labels: 'l in (1,2),!m'}
+    - {kind: C, namespaceLabels: env=prod}
+    - {kind: D, except: [{namespace: b}, {labels: skip}]}
+",
+    );
+    check(
+        &selection,
+        &[
+            ("g.example.com/A team-1/a-x l=1", "resources"),
+            ("g.example.com/B team-1/a-x l=2", "resources"),
+            ("example.com/A team-1/a-x l=1", "no rule"),
+            ("g.example.com/E team-1/a-x l=1", "no rule"),
+            ("g.example.com/A other/a-x l=1", "no rule"),
+            ("g.example.com/A team-1/a-y l=1", "no rule"),
+            ("g.example.com/A team-1/a-x l=3", "no rule"),
+            ("g.example.com/A team-1/a-x l=1 m=1", "no rule"),
+            ("x/C a/x ns:env=prod", "resources"),
+            ("x/C a/x env=prod", "no rule"),
+            ("x/D a/x", "resources"),
+            ("x/D b/x", "no rule"),
+            ("x/D a/x skip=", "no rule"),
+        ],
+    );
+    assert!(!selection.may_select(&kind("x/Other")));
+    // A namespace can not be asked of what has none.
+    let namespaced = user("resources: {include: [{namespace: '*'}]}");
+    assert!(!namespaced.may_select(&kind("rbac.authorization.k8s.io/ClusterRole")));
+    assert!(namespaced.may_select(&kind("ConfigMap")));
+}
+
+#[test]
+fn the_set_that_holds_back_wins_and_exclusions_end_the_matter() {
+    let selection = user(
+        "exclude: [{namespace: secret}]
+activation: {include: [{labels: s=a}, {kind: Work}], exclude: [{name: out}]}
+credentials: {include: [{labels: s}], exclude: [{kind: Tmp}]}
+resources: {include: [{group: '*'}], exclude: [{kind: Work}, {namespace: cold}]}
+",
+    );
+    check(
+        &selection,
+        &[
+            ("ConfigMap a/x s=a", "activation"),
+            ("ConfigMap a/x s=b", "credentials"),
+            ("ConfigMap a/x", "resources"),
+            ("ConfigMap secret/x s=a", "sets.exclude[0] (namespace secret)"),
+            ("Namespace secret", "sets.exclude[0]"),
+            // It does not fall to the set below.
+            ("ConfigMap a/out s=a", "sets.activation.exclude[0] (name out)"),
+            ("Tmp a/x s=b", "sets.credentials.exclude[0]"),
+            // Excluded from another set than its own.
+            ("Work a/x", "activation"),
+            ("ConfigMap cold/x", "sets.resources.exclude[1]"),
+            ("ConfigMap cold/x s=b", "credentials"),
+        ],
+    );
+}
+
+fn preset(yaml: &str) -> Preset {
+    serde_saphyr::from_str(yaml).unwrap()
+}
+
+#[test]
+fn the_user_stands_above_the_presets_and_presets_beside_each_other() {
+    let one = "{name: one, sets: {resources: {include: [{group: a}], exclude: [{name: x}]}}}";
+    let two = "{name: two, sets: {resources: {include: [{group: a, kind: K}, {group: b}]}}}";
+    let own = rules(
+        "{resources: {include: [{group: a, name: x, namespace: mine}], exclude: [{group: b, name: w}]}}",
+    );
+    let selection = Selection::new(own, [preset(one), preset(two)]);
+    check(
+        &selection,
+        &[
+            ("a/L n/z", "resources"),
+            ("a/L n/x", "preset one: resources.exclude[0] (name x)"),
+            // A preset narrows its own rules only.
+            ("a/K n/x", "resources"),
+            ("a/L mine/x", "resources"),
+            ("b/L n/z", "resources"),
+            ("b/L n/w", "sets.resources.exclude[0] (group b, name w)"),
+        ],
+    );
+    let Verdict::In { rule, .. } = decide(&selection, "b/L n/z") else { panic!("it is in") };
+    assert_eq!(rule, "preset two: resources.include[1] (group b)");
+}
+
+#[test]
+fn no_object_is_selected_without_its_namespace() {
+    let selection = user("activation: {include: [{kind: A}]}");
+    let verdict = decide(&selection, "Namespace somewhere");
+    let rule = NAMESPACES_COME_ALONG.to_owned();
+    assert_eq!(verdict, Verdict::In { set: Set::Resources, rule });
+    assert!(selection.may_select(&kind("Namespace")));
+    // Not even held back: what is not held back may stand in it.
+    let label = "cluster.open-cluster-management.io/backup=cluster-activation";
+    check(&ocm(), &[(format!("Namespace a {label}").as_str(), "resources")]);
+    let excluded = user("resources: {include: [{kind: A}], exclude: [{kind: Namespace, name: b}]}");
+    check(&excluded, &[("Namespace a", "resources"), ("Namespace b", "sets.resources.exclude[0]")]);
+}
+
+#[test]
+fn the_preset_ocm_sorts_a_hub() {
+    const C: &str = "cluster.open-cluster-management.io";
+    let table = [
+        // activation
+        (format!("{C}/ManagedCluster c1"), "activation"),
+        ("addon.open-cluster-management.io/ManagedClusterAddOn c1/search".to_owned(), "activation"),
+        ("work.open-cluster-management.io/ManifestWork c1/w".to_owned(), "activation"),
+        ("work.open-cluster-management.io/ManifestWorkReplicaSet a/w".to_owned(), "activation"),
+        (format!("example.com/Anything a/x {C}/backup=cluster-activation"), "activation"),
+        (format!("Secret a/x {C}/backup=cluster-activation"), "activation"),
+        // credentials
+        (format!("Secret a/x {C}/backup="), "credentials"),
+        (format!("ConfigMap a/x {C}/backup=anything"), "credentials"),
+        (format!("Secret a/x {C}/type=aws"), "credentials"),
+        ("Secret c1/auto-import-account authentication.open-cluster-management.io/is-managed-serviceaccount=true".to_owned(), "credentials"),
+        ("Secret a/bootstrap-hub-kubeconfig-eu-2".to_owned(), "credentials"),
+        (format!("Secret c1/c1-import {C}/backup="), "preset ocm: credentials.exclude[0]"),
+        ("Secret a/x".to_owned(), "no rule"),
+        ("ConfigMap a/x".to_owned(), "no rule"),
+        // resources
+        (format!("{C}/ManagedClusterSet prod"), "resources"),
+        (format!("{C}/ManagedClusterSetBinding a/prod"), "resources"),
+        (format!("{C}/Placement a/p"), "resources"),
+        ("policy.open-cluster-management.io/Policy a/p".to_owned(), "resources"),
+        ("addon.open-cluster-management.io/AddOnDeploymentConfig a/c".to_owned(), "resources"),
+        ("apps.open-cluster-management.io/Channel a/c".to_owned(), "resources"),
+        (format!("example.com/Anything a/x {C}/backup=other"), "resources"),
+        (format!("internal.open-cluster-management.io/X a/x {C}/backup="), "resources"),
+        (format!("Namespace c1 {C}/managedCluster=c1"), "resources"),
+        (format!("apiextensions.k8s.io/CustomResourceDefinition placements.{C}"), "resources"),
+        ("apiextensions.k8s.io/CustomResourceDefinition x.example.com".to_owned(), "no rule"),
+        ("example.com/Anything a/x".to_owned(), "no rule"),
+        // neither
+        ("internal.open-cluster-management.io/X a/x".to_owned(), "no rule"),
+        ("view.open-cluster-management.io/ManagedClusterView a/x".to_owned(), "no rule"),
+        ("proxy.open-cluster-management.io/ManagedProxyServiceResolver a/x".to_owned(), "no rule"),
+        ("work.open-cluster-management.io/AppliedManifestWork a/x".to_owned(), "no rule"),
+        ("operator.open-cluster-management.io/ClusterManager a/x".to_owned(), "no rule"),
+        (format!("{C}/PlacementDecision a/p"), "no rule"),
+        (format!("{C}/BackupSchedule a/p"), "no rule"),
+        ("policy.open-cluster-management.io/Policy c1/a.p policy.open-cluster-management.io/root-policy=a.p".to_owned(), "preset ocm: exclude[0]"),
+        (format!("{C}/ManagedCluster me local-cluster=true"), "preset ocm: hubItself[0]"),
+        (format!("{C}/ManagedCluster me local-cluster=true {C}/backup=cluster-activation"), "preset ocm: hubItself[0]"),
+        ("Secret open-cluster-management-agent/bootstrap-hub-kubeconfig".to_owned(), "preset ocm: exclude[1]"),
+    ];
+    let table: Vec<(&str, &str)> =
+        table.iter().map(|(object, set)| (object.as_str(), *set)).collect();
+    check(&ocm(), &table);
+}
+
+#[test]
+fn the_hub_as_its_own_managed_cluster_stays_out_with_its_namespace() {
+    let cluster = kind("cluster.open-cluster-management.io/ManagedCluster");
+    assert!(ocm().may_be_hub_itself(&cluster));
+    assert!(!ocm().may_be_hub_itself(&kind("ConfigMap")));
+    let selection = ocm().with_hub_itself(BTreeSet::from(["me".to_owned()]));
+    check(
+        &selection,
+        &[
+            ("Namespace me", "built-in: the namespace of the hub itself"),
+            (
+                "work.open-cluster-management.io/ManifestWork me/w",
+                "built-in: the namespace of the hub itself",
+            ),
+            ("work.open-cluster-management.io/ManifestWork you/w", "activation"),
+        ],
+    );
+}
+
+#[test]
+fn only_labelled_objects_are_asked_for_where_only_they_are_wanted() {
+    let selector = |name: &str| ocm().for_kind(&kind(name)).list_selector();
+    let backup = "cluster.open-cluster-management.io/backup".to_owned();
+    assert_eq!(selector("apps/Deployment"), Some(backup));
+    for all in ["Secret", "Namespace", "cluster.open-cluster-management.io/ManagedCluster"] {
+        assert_eq!(selector(all), None, "{all}");
+    }
+}
+
+#[test]
+fn the_digest_changes_with_the_rules() {
+    let before = ocm().digest();
+    assert_eq!(before, ocm().digest());
+    assert_ne!(before, ocm().with_own_namespace("other").digest());
+    assert_ne!(before, ocm().with_hub_itself(BTreeSet::from(["me".to_owned()])).digest());
+    assert_ne!(before, everything().digest());
+}

@@ -1,0 +1,94 @@
+//! `understudy backup …`: listing from the storage alone, and asking the daemon for a backup now.
+
+use super::exit::{Code, Failure};
+use super::{Global, render, run};
+use crate::backup::retention;
+use crate::config::settings::Settings;
+use crate::kube_status;
+use crate::kube_status::ask::{self, Ask, Verb};
+use crate::observe;
+use crate::repository::chain::View;
+use crate::repository::journal::Journal;
+use crate::repository::keys::Keys;
+use crate::repository::storage::Storage;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two looks at the answer of the daemon.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Newest first.
+pub(super) async fn list(global: &Global) -> Result<(), Failure> {
+    let view = view(&run::settings(global)?).await?;
+    let backups: Vec<_> = view.backups.into_iter().rev().collect();
+    print(render::backup_list(&backups, global.output, crate::clock::now()))
+}
+
+/// The plan of the retention rules.
+pub(super) async fn prune(global: &Global) -> Result<(), Failure> {
+    let settings = run::settings(global)?;
+    let view = view(&settings).await?;
+    let backups: Vec<_> = view.backups.into_iter().rev().collect();
+    let base = view.base.map(|base| base.mark.slot);
+    let zone = settings.schedule.cron.zone();
+    let verdicts = retention::plan(&backups, &settings.retention, base, zone, crate::clock::now());
+    print(render::retention(&verdicts, global.output))
+}
+
+fn print(text: Result<String, serde_json::Error>) -> Result<(), Failure> {
+    print!("{}", text.map_err(|error| Failure::new(Code::Failed, error.to_string()))?);
+    Ok(())
+}
+
+/// Reads the journal to its head, and nothing of any cluster.
+async fn view(settings: &Settings) -> Result<View, Failure> {
+    let keys = Keys::load(&settings.encryption.key_files, &settings.encryption.recipients)?;
+    let storage = Storage::open(&settings.storage, observe::nobody()).await?;
+    let location = storage.location().to_owned();
+    let Some(mut journal) = Journal::open(storage, Arc::new(keys), None).await? else {
+        eprintln!("there is no repository in {location} yet");
+        return Ok(View::default());
+    };
+    let view = journal.refresh().await?;
+    if let Some(frozen) = &view.frozen {
+        eprintln!("the journal is frozen: {}; {}", frozen.message, frozen.hint);
+    }
+    Ok(view.clone())
+}
+
+/// Asks the daemon through the annotation of its `Hub`, and waits for its answer in the status.
+pub(super) async fn run(global: &Global, wait: bool, timeout: Duration) -> Result<(), Failure> {
+    let settings = run::settings(global)?;
+    let client = run::client(global).await?;
+    let id = format!("{:032x}", crate::clock::random());
+    let (namespace, name) = (&global.namespace, &settings.hub.name);
+    ask::ask(&client, namespace, name, &Ask { id: id.clone(), verb: Verb::BackupRun }).await?;
+    if !wait {
+        println!("asked {name} for a backup");
+        return Ok(());
+    }
+    let answer = async {
+        loop {
+            let hub = kube_status::load(&client, namespace, name).await?;
+            let answer = hub.and_then(|hub| hub.status).and_then(|status| status.answer);
+            if let Some(answer) = answer.filter(|answer| answer.id == id) {
+                return Ok::<_, Failure>(answer);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let Ok(answer) = tokio::time::timeout(timeout, answer).await else {
+        let message = format!(
+            "{name} has not finished the backup within {}; it goes on",
+            humantime::format_duration(timeout)
+        );
+        return Err(Failure::new(Code::TimedOut, message).with_hint("understudy status"));
+    };
+    let answer = answer?;
+    if answer.ok {
+        println!("{}", answer.message);
+        Ok(())
+    } else {
+        Err(Failure::new(Code::Failed, answer.message))
+    }
+}

@@ -1,0 +1,118 @@
+//! The daemon, and the verbs that need neither hub nor storage.
+
+use super::Global;
+use super::exit::{Code, Failure};
+use super::status::{self, StatusError};
+use crate::config::{self, settings::Settings};
+use crate::daemon::{self, Place, Signals};
+use crate::kube_client;
+use crate::kube_status::resource;
+use crate::observe;
+use crate::repository::keys;
+use crate::retry;
+use std::path::Path;
+use std::time::Duration;
+
+/// Of a command, which reads a few objects one after another.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const MAX_IN_FLIGHT: usize = 4;
+
+/// The configuration that `-c` names.
+pub(super) fn settings(global: &Global) -> Result<Settings, Failure> {
+    let path = global.config.as_deref().ok_or_else(|| {
+        Failure::new(Code::Usage, "no configuration file is named")
+            .with_hint("add -c FILE, for instance config/primary.yaml")
+    })?;
+    Ok(config::load(path, std::env::vars())?)
+}
+
+pub(super) fn place(global: &Global) -> Place {
+    Place {
+        kubeconfig: global.kubeconfig.clone(),
+        context: global.context.clone(),
+        namespace: global.namespace.clone(),
+    }
+}
+
+/// Runs until it is told to stop.
+pub(super) async fn run(global: &Global, signals: Signals) -> Result<(), Failure> {
+    let settings = settings(global)?;
+    crate::logging::start(&settings.log);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        hub = settings.hub.name,
+        pair = settings.hub.pair,
+        "understudy starts"
+    );
+    daemon::run(settings, place(global), signals).await.map_err(Failure::from)
+}
+
+/// A client for the API server of the hub.
+pub(super) async fn client(global: &Global) -> Result<kube::Client, Failure> {
+    let options = kube_client::Options {
+        kubeconfig: global.kubeconfig.clone(),
+        context: global.context.clone(),
+        request_timeout: REQUEST_TIMEOUT,
+        max_in_flight: MAX_IN_FLIGHT,
+        gzip: false,
+    };
+    let connected = kube_client::connect(&options, observe::nobody()).await;
+    connected.map_err(|error| {
+        Failure::new(Code::KubernetesUnreachable, retry::chain(&error)).with_hint(error.hint())
+    })
+}
+
+/// From the `Hub` resource: works as long as the hub's API server does, also when the daemon is down.
+pub(super) async fn status(global: &Global, exit_code: bool) -> Result<(), Failure> {
+    let settings = global.config.is_some().then(|| settings(global)).transpose()?;
+    let client = client(global).await?;
+    let name = settings.as_ref().map(|settings| settings.hub.name.as_str());
+    let seen = status::from_hub(&client, &global.namespace, name).await.map_err(of_status)?;
+    let report = status::report(&seen, global.output, crate::clock::now()).map_err(of_status)?;
+    print!("{}", report.text);
+    if exit_code && !report.healthy {
+        return Err(Failure::new(Code::NotHealthy, "the hub is not healthy"));
+    }
+    Ok(())
+}
+
+fn of_status(error: StatusError) -> Failure {
+    match error {
+        StatusError::Hub(error) => error.into(),
+        error @ (StatusError::NoHub { .. }
+        | StatusError::UnknownHub { .. }
+        | StatusError::SeveralHubs { .. }
+        | StatusError::NoStatus { .. }
+        | StatusError::Http { .. }
+        | StatusError::Json(_)) => Failure::new(Code::Failed, retry::chain(&error)),
+    }
+}
+
+pub(super) fn check(global: &Global) -> Result<(), Failure> {
+    let settings = settings(global)?;
+    println!("ok: hub {} of the pair {}", settings.hub.name, settings.hub.pair);
+    Ok(())
+}
+
+pub(super) fn new_key(out: Option<&Path>) -> Result<(), Failure> {
+    let now = crate::clock::now();
+    match out {
+        Some(path) => {
+            let public = keys::create_key_file(path, now)?;
+            println!("{public}");
+            eprintln!(
+                "wrote {}: bring the same file to every hub of the pair, and keep a copy elsewhere",
+                path.display()
+            );
+        }
+        None => print!("{}", keys::new_key_text(now).0),
+    }
+    Ok(())
+}
+
+pub(super) fn crd() -> Result<(), Failure> {
+    let yaml =
+        resource::crd_yaml().map_err(|error| Failure::new(Code::Failed, error.to_string()))?;
+    print!("{yaml}");
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Pure: the settings of a daemon as the rest of the code reads them. Every invariant holds here;
+//! nobody checks again.
+
+use crate::capture::select::Selection;
+use crate::object::GroupResource;
+use crate::schedule::Cron;
+use serde::Serialize;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub hub: Hub,
+    pub kubernetes: Kubernetes,
+    pub storage: Storage,
+    pub encryption: Encryption,
+    pub selection: Selection,
+    pub restore: RestorePolicy,
+    pub schedule: Schedule,
+    pub retention: Retention,
+    pub passive: Passive,
+    pub promotion: Promotion,
+    pub objectives: Objectives,
+    pub http: Http,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug)]
+pub struct Hub {
+    /// A DNS label: it names the `Hub` resource and the heartbeat object.
+    pub name: String,
+    /// A DNS label: the value of the label on restored objects.
+    pub pair: String,
+    /// Counts only while the journal has no term.
+    pub initial_role: InitialRole,
+    pub heartbeat: Duration,
+}
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum InitialRole {
+    Primary,
+    Passive,
+}
+
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    pub request_timeout: Duration,
+    pub max_in_flight: usize,
+    pub gzip: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pub location: Location,
+    /// How often every role reads slot head+1.
+    pub poll_interval: Duration,
+    pub probe_interval: Duration,
+    /// Be primary although the storage cannot refuse a superseded hub. Visible everywhere.
+    pub allow_unfenced: bool,
+    /// Sealed packs and the verified prefix of the journal; a cache only. None: a temporary folder.
+    pub cache_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    S3(S3),
+    Directory(PathBuf),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3 {
+    /// None: the endpoint of AWS for `region`.
+    pub endpoint: Option<String>,
+    pub region: String,
+    pub bucket: String,
+    /// Empty, or ends with a slash.
+    pub prefix: String,
+    pub path_style: bool,
+    pub ca_file: Option<PathBuf>,
+    /// AWS' shared credentials format (profile `default`). None: AWS' default chain.
+    pub credentials_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Encryption {
+    /// At least one. The first seals and authenticates, all open.
+    pub key_files: Vec<PathBuf>,
+    /// Further age recipients that can read packs but not write records.
+    pub recipients: Vec<String>,
+}
+
+/// What a hub accepts from a backup. The restoring hub's own configuration decides, never the
+/// content of the storage.
+#[derive(Clone, Debug)]
+pub struct RestorePolicy {
+    /// Kinds beyond the default ones that may be restored (CRDs, RBAC, webhooks, …).
+    pub allow_kinds: Vec<GroupResource>,
+    /// Objects that exist on every hub and may be taken over: (kind, name).
+    pub adopt: Vec<(GroupResource, String)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub cron: Cron,
+    pub jitter: Duration,
+    pub timeout: Duration,
+    pub on_start: bool,
+    /// Write a record also when nothing changed, so that the age of the data stays young.
+    pub record_unchanged: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Retention {
+    pub keep_for: Option<Duration>,
+    pub keep_last: u32,
+    pub keep_daily: u32,
+    pub keep_weekly: u32,
+    pub keep_monthly: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Passive {
+    pub sync_interval: Duration,
+    pub full_check: Duration,
+    /// Delete what left the backup (only what Understudy restored).
+    pub prune: bool,
+    pub max_deletes: usize,
+    /// Fraction, 0.0 to 1.0.
+    pub max_shrink: f64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Promotion {
+    pub signal: bool,
+    pub annotation: bool,
+    pub primary_silence: Duration,
+    pub max_data_age: Duration,
+    pub wait_for_clusters: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Objectives {
+    pub rpo: Duration,
+    pub rto: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub listen: SocketAddr,
+    /// Starts and ends with a slash.
+    pub base_path: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub format: LogFormat,
+    /// An `EnvFilter` directive such as `info` or `info,understudy=debug`.
+    pub level: String,
+}
+
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// JSON unless standard error is a terminal.
+    Auto,
+    Json,
+    Text,
+}

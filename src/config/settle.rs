@@ -1,0 +1,456 @@
+//! Pure: the file as written → [`Settings`]: defaults, what must be there, what must fit together.
+//!
+//! Everything that is wrong is noted and replaced by something harmless, so that one run finds all of
+//! it. The settings are only used where nothing was noted.
+
+use super::errors::{ConfigError, did_you_mean};
+use super::file::{self, File, Prune, Time};
+use super::settings::{
+    Encryption, Http, Hub, InitialRole, Kubernetes, Location, Log, LogFormat, Objectives, Passive,
+    Promotion, RestorePolicy, Retention, S3, Schedule, Settings, Storage,
+};
+use super::tree::Tree;
+use super::{preset, typed};
+use crate::capture::rules::{Adopt, Preset, ResourceName, RuleSets};
+use crate::capture::select::Selection;
+use crate::object::GroupResource;
+use crate::schedule::Cron;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const API_VERSION: &str = "understudy.dev/v1alpha1";
+const KIND: &str = "HubConfig";
+
+/// A shorter interval or time limit is a loop that does nothing but wake up.
+const SHORTEST: Duration = Duration::from_millis(100);
+/// A longer one is a slip of the pen, and could not be added to a date.
+const LONGEST: Duration = Duration::from_hours(24 * 3660);
+/// Heartbeats that must be missed before a primary may count as silent: one lost write is no death.
+const SILENT_HEARTBEATS: u32 = 3;
+/// Requests in flight above which an API server only queues them.
+const MAX_IN_FLIGHT: usize = 1024;
+/// Kubernetes' limit for a DNS label.
+const MAX_LABEL: usize = 63;
+
+pub(super) fn settle(
+    written: File,
+    tree: &Tree,
+    folder: &Path,
+    errors: &mut Vec<ConfigError>,
+) -> Settings {
+    let mut notes = Notes { tree, folder, errors };
+    let File {
+        api_version,
+        kind,
+        hub,
+        kubernetes,
+        storage,
+        encryption,
+        presets,
+        sets,
+        schedule,
+        retention,
+        passive,
+        promotion,
+        objectives,
+        http,
+        log,
+    } = written;
+    notes.must_be("apiVersion", api_version.as_deref(), API_VERSION);
+    notes.must_be("kind", kind.as_deref(), KIND);
+    let hub = notes.hub(hub);
+    let presets = notes.presets(&presets, &sets);
+    let adopted = presets.iter().flat_map(|preset| preset.adopt.clone()).collect();
+    Settings {
+        promotion: notes.promotion(promotion, hub.heartbeat),
+        hub,
+        kubernetes: notes.kubernetes(kubernetes),
+        storage: notes.storage(storage),
+        encryption: notes.encryption(encryption),
+        selection: Selection::new(sets, presets),
+        restore: restore_policy(&passive, adopted),
+        schedule: notes.schedule(schedule),
+        retention: notes.retention(retention),
+        passive: notes.passive(&passive),
+        objectives: notes.objectives(objectives),
+        http: notes.http(http),
+        log: notes.log(log),
+    }
+}
+
+fn restore_policy(passive: &file::Passive, from_presets: Vec<Adopt>) -> RestorePolicy {
+    let adopt = from_presets.into_iter().chain(passive.adopt.iter().cloned());
+    RestorePolicy {
+        allow_kinds: passive.allow_kinds.iter().map(|ResourceName(name)| name.clone()).collect(),
+        adopt: adopt
+            .map(|Adopt { resource, name }| (resource.0, name))
+            .collect::<Vec<(GroupResource, String)>>(),
+    }
+}
+
+/// The list of errors, and what is needed to write into it.
+struct Notes<'a> {
+    tree: &'a Tree,
+    folder: &'a Path,
+    errors: &'a mut Vec<ConfigError>,
+}
+
+impl Notes<'_> {
+    fn wrong(&mut self, key: &str, what: impl Into<String>, hint: impl Into<String>) {
+        let (place, key) = (self.tree.place(key), key.to_owned());
+        self.errors.push(ConfigError { place, key, what: what.into(), hint: hint.into() });
+    }
+
+    /// Notes a key that must be there, unless what stands there was refused already.
+    fn missing(&mut self, key: &str, hint: &str) {
+        let refused = |error: &ConfigError| {
+            error.key == key || typed::is_below(&error.key, key) || typed::is_below(key, &error.key)
+        };
+        if !self.errors.iter().any(refused) {
+            self.wrong(key, "is missing", hint);
+        }
+    }
+
+    fn must_be(&mut self, key: &str, found: Option<&str>, wanted: &str) {
+        let hint = format!("write {key}: {wanted}");
+        match found {
+            Some(found) if found == wanted => {}
+            Some(found) => self.wrong(key, format!("{found:?} is not known to this version"), hint),
+            None => self.missing(key, &hint),
+        }
+    }
+
+    fn time(&mut self, key: &str, written: Time, default: Duration) -> Duration {
+        let time = written.0.unwrap_or(default);
+        if time < SHORTEST {
+            self.wrong(key, "is too short", "100ms is the shortest");
+        }
+        self.time_or_zero(key, written, default)
+    }
+
+    fn time_or_zero(&mut self, key: &str, written: Time, default: Duration) -> Duration {
+        let time = written.0.unwrap_or(default);
+        if time > LONGEST {
+            self.wrong(key, "is too long", "ten years are the longest; m is minutes, M is months");
+        }
+        time
+    }
+
+    fn path(&self, written: &Path) -> PathBuf {
+        self.folder.join(written)
+    }
+
+    /// An empty path is one that is not set.
+    fn optional_path(&self, written: Option<PathBuf>) -> Option<PathBuf> {
+        written.filter(|path| !path.as_os_str().is_empty()).map(|path| self.path(&path))
+    }
+
+    fn hub(&mut self, written: file::Hub) -> Hub {
+        let file::Hub { name, pair, initial_role, heartbeat } = written;
+        Hub {
+            name: self.label("hub.name", name, "name this hub, such as eu-1"),
+            pair: self.label("hub.pair", pair, "name the pair, the same on all its hubs"),
+            initial_role: initial_role.unwrap_or(InitialRole::Passive),
+            heartbeat: self.time("hub.heartbeat", heartbeat, Duration::from_secs(10)),
+        }
+    }
+
+    fn label(&mut self, key: &str, written: Option<String>, hint: &str) -> String {
+        let Some(label) = written else {
+            self.missing(key, hint);
+            return String::new();
+        };
+        let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let is_label = (1..=MAX_LABEL).contains(&label.len())
+            && label.chars().all(legal)
+            && !label.starts_with('-')
+            && !label.ends_with('-');
+        if !is_label {
+            let hint =
+                "up to 63 lower-case letters, digits and dashes, a letter or digit at both ends";
+            self.wrong(key, format!("{label:?} is not a DNS label"), hint);
+        }
+        label
+    }
+
+    fn kubernetes(&mut self, written: file::Kubernetes) -> Kubernetes {
+        let file::Kubernetes { request_timeout, max_in_flight, gzip } = written;
+        let max_in_flight = max_in_flight.unwrap_or(32);
+        if !(1..=MAX_IN_FLIGHT).contains(&max_in_flight) {
+            let what = format!("{max_in_flight} requests at once cannot be kept");
+            self.wrong("kubernetes.maxInFlight", what, "write 1 to 1024");
+        }
+        let key = "kubernetes.requestTimeout";
+        Kubernetes {
+            request_timeout: self.time(key, request_timeout, Duration::from_secs(30)),
+            max_in_flight,
+            gzip: gzip.unwrap_or(false),
+        }
+    }
+
+    fn storage(&mut self, written: file::Storage) -> Storage {
+        let file::Storage {
+            s3,
+            directory,
+            credentials_file,
+            poll_interval,
+            probe_interval,
+            allow_unfenced,
+            cache_dir,
+        } = written;
+        let poll_interval =
+            self.time("storage.pollInterval", poll_interval, Duration::from_secs(10));
+        let probe_interval =
+            self.time("storage.probeInterval", probe_interval, Duration::from_mins(1));
+        let credentials_file = self.optional_path(credentials_file);
+        let location = match (s3, self.optional_path(directory)) {
+            (Some(s3), None) => Location::S3(self.s3(s3, credentials_file)),
+            (None, Some(directory)) => {
+                if credentials_file.is_some() {
+                    let what = "a directory needs no credentials";
+                    self.wrong("storage.credentialsFile", what, "take the key out");
+                }
+                Location::Directory(directory)
+            }
+            (Some(_), Some(directory)) => {
+                let hint = "keep storage.s3 or storage.directory";
+                self.wrong("storage.directory", "there can be one storage only", hint);
+                Location::Directory(directory)
+            }
+            (None, None) => {
+                self.missing("storage", "write storage.s3 or storage.directory");
+                Location::Directory(PathBuf::new())
+            }
+        };
+        Storage {
+            location,
+            poll_interval,
+            probe_interval,
+            allow_unfenced: allow_unfenced.unwrap_or(false),
+            cache_dir: self.optional_path(cache_dir),
+        }
+    }
+
+    fn s3(&mut self, written: file::S3, credentials_file: Option<PathBuf>) -> S3 {
+        let file::S3 { endpoint, region, bucket, prefix, path_style, ca_file } = written;
+        let endpoint = endpoint.filter(|endpoint| !endpoint.is_empty());
+        if let Some(url) = &endpoint
+            && !url.parse::<http::Uri>().is_ok_and(|uri| {
+                matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+            })
+        {
+            let hint = "write https://host or https://host:port";
+            self.wrong("storage.s3.endpoint", format!("{url:?} is not an address"), hint);
+        }
+        let region = region.filter(|region| !region.is_empty()).unwrap_or_else(|| {
+            if endpoint.is_none() {
+                self.missing("storage.s3.region", "name the region, such as eu-central-1");
+            }
+            // What stores other than AWS expect where nothing was configured.
+            "us-east-1".to_owned()
+        });
+        let prefix = prefix.unwrap_or_default();
+        let prefix = prefix.trim_matches('/');
+        if prefix.split('/').any(|part| matches!(part, "." | "..")) || prefix.contains("//") {
+            let hint = "write words between single slashes, such as eu-hubs/";
+            self.wrong("storage.s3.prefix", format!("{prefix:?} is not a prefix"), hint);
+        }
+        S3 {
+            endpoint,
+            region,
+            bucket: self.bucket(bucket),
+            prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+            path_style: path_style.unwrap_or(false),
+            ca_file: self.optional_path(ca_file),
+            credentials_file,
+        }
+    }
+
+    fn bucket(&mut self, written: Option<String>) -> String {
+        let key = "storage.s3.bucket";
+        let Some(bucket) = written.filter(|bucket| !bucket.is_empty()) else {
+            self.missing(key, "name the bucket");
+            return String::new();
+        };
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+        if !(3..=255).contains(&bucket.len()) || !bucket.chars().all(legal) {
+            let hint = "3 to 63 lower-case letters, digits, dots and dashes; no slash, no address";
+            self.wrong(key, format!("{bucket:?} is not a bucket's name"), hint);
+        }
+        bucket
+    }
+
+    fn encryption(&mut self, written: file::Encryption) -> Encryption {
+        let file::Encryption { key_files, recipients } = written;
+        if key_files.is_empty() {
+            let hint = "name at least one key file; understudy key new --out FILE makes one";
+            self.missing("encryption.keyFiles", hint);
+        }
+        for (index, path) in key_files.iter().enumerate() {
+            if path.as_os_str().is_empty() {
+                self.wrong(&format!("encryption.keyFiles[{index}]"), "is empty", "name a key file");
+            }
+        }
+        Encryption {
+            key_files: key_files.iter().map(|path| self.path(path)).collect(),
+            recipients: recipients.into_iter().map(|recipient| recipient.0).collect(),
+        }
+    }
+
+    fn presets(&mut self, names: &[String], sets: &RuleSets) -> Vec<Preset> {
+        if names.is_empty() && sets.selects_nothing() {
+            let shipped: Vec<&str> = preset::names().collect();
+            let hint = format!("write presets: [{}], or rules under sets", shipped.join(", "));
+            self.missing("presets", &hint);
+        }
+        let mut presets = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let key = format!("presets[{index}]");
+            if names[..index].contains(name) {
+                self.wrong(&key, format!("{name:?} stands there twice"), "take one out");
+            }
+            if let Some(preset) = preset::load(name) {
+                presets.push(preset);
+            } else {
+                let hint = did_you_mean(name, preset::names());
+                self.wrong(&key, format!("there is no preset {name:?}"), hint);
+            }
+        }
+        presets
+    }
+
+    fn schedule(&mut self, written: file::Schedule) -> Schedule {
+        let file::Schedule { cron, timezone, jitter, timeout, on_start, record_unchanged } =
+            written;
+        let (default, utc) = ("*/30 * * * *", "UTC");
+        let zone = timezone.as_deref().unwrap_or(utc);
+        if let Err(why) = Cron::parse(default, zone) {
+            self.wrong("schedule.timezone", why, "write a name such as UTC or Europe/Berlin");
+        }
+        let cron = match Cron::parse(cron.as_deref().unwrap_or(default), utc) {
+            Ok(_) => Cron::parse(cron.as_deref().unwrap_or(default), zone),
+            Err(why) => {
+                let hint = "write minute, hour, day of month, month and day of week, \
+                            such as \"*/30 * * * *\"";
+                self.wrong("schedule.cron", why, hint);
+                Err(String::new())
+            }
+        };
+        let cron = cron.or_else(|_| Cron::parse(default, utc));
+        Schedule {
+            cron: cron.expect("the default schedule is one"),
+            jitter: self.time_or_zero("schedule.jitter", jitter, Duration::from_secs(30)),
+            timeout: self.time("schedule.timeout", timeout, Duration::from_mins(20)),
+            on_start: on_start.unwrap_or(true),
+            record_unchanged: record_unchanged.unwrap_or(true),
+        }
+    }
+
+    fn retention(&mut self, written: file::Retention) -> Retention {
+        let file::Retention { keep_for, keep_last, keep_daily, keep_weekly, keep_monthly } =
+            written;
+        let keep_last = keep_last.unwrap_or(48);
+        if keep_last == 0 {
+            self.wrong("retention.keepLast", "at least one backup is kept", "write 1 or more");
+        }
+        let keep_for = keep_for.0.map(|_| {
+            let key = "retention.keepFor";
+            self.time(key, keep_for, Duration::ZERO)
+        });
+        Retention {
+            keep_for,
+            keep_last,
+            keep_daily: keep_daily.unwrap_or(0),
+            keep_weekly: keep_weekly.unwrap_or(0),
+            keep_monthly: keep_monthly.unwrap_or(0),
+        }
+    }
+
+    fn passive(&mut self, written: &file::Passive) -> Passive {
+        let file::Passive {
+            sync_interval,
+            full_check,
+            prune,
+            max_deletes,
+            max_shrink,
+            allow_kinds: _,
+            adopt: _,
+        } = *written;
+        Passive {
+            sync_interval: self.time("passive.syncInterval", sync_interval, Duration::from_mins(5)),
+            full_check: self.time("passive.fullCheck", full_check, Duration::from_hours(1)),
+            prune: prune.unwrap_or(Prune::Restored) == Prune::Restored,
+            max_deletes: max_deletes.unwrap_or(500),
+            max_shrink: max_shrink.map_or(0.3, |share| share.0),
+        }
+    }
+
+    fn promotion(&mut self, written: file::Promotion, heartbeat: Duration) -> Promotion {
+        let file::Promotion {
+            signal,
+            annotation,
+            primary_silence,
+            max_data_age,
+            wait_for_clusters,
+        } = written;
+        let key = "promotion.primarySilence";
+        let primary_silence = self.time(key, primary_silence, Duration::from_mins(1));
+        let shortest = heartbeat.saturating_mul(SILENT_HEARTBEATS);
+        if primary_silence < shortest {
+            let what = format!(
+                "is shorter than three heartbeats (hub.heartbeat is {})",
+                humantime::format_duration(heartbeat)
+            );
+            self.wrong(
+                key,
+                what,
+                format!("write at least {}", humantime::format_duration(shortest)),
+            );
+        }
+        Promotion {
+            signal: signal.unwrap_or(true),
+            annotation: annotation.unwrap_or(true),
+            primary_silence,
+            max_data_age: self.time("promotion.maxDataAge", max_data_age, Duration::from_hours(2)),
+            wait_for_clusters: self.time_or_zero(
+                "promotion.waitForClusters",
+                wait_for_clusters,
+                Duration::from_mins(15),
+            ),
+        }
+    }
+
+    fn objectives(&mut self, written: file::Objectives) -> Objectives {
+        let file::Objectives { rpo, rto } = written;
+        Objectives {
+            rpo: self.time("objectives.rpo", rpo, Duration::from_hours(1)),
+            rto: self.time("objectives.rto", rto, Duration::from_mins(15)),
+        }
+    }
+
+    fn http(&mut self, written: file::Http) -> Http {
+        let file::Http { listen, base_path } = written;
+        let base = base_path.unwrap_or_default();
+        let legal = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+        if !base.is_empty() && (!base.starts_with('/') || !base.chars().all(legal)) {
+            let hint = "write / or words between slashes, such as /understudy";
+            self.wrong("http.basePath", format!("{base:?} is not the path of a page"), hint);
+        }
+        let base = base.trim_matches('/');
+        Http {
+            listen: listen.unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080))),
+            base_path: if base.is_empty() { "/".to_owned() } else { format!("/{base}/") },
+        }
+    }
+
+    fn log(&mut self, written: file::Log) -> Log {
+        let file::Log { format, level } = written;
+        let level = level.unwrap_or_else(|| "info".to_owned());
+        if let Err(why) = tracing_subscriber::EnvFilter::try_new(&level) {
+            let hint = "write error, warn, info, debug or trace, or info,understudy=debug";
+            self.wrong("log.level", why.to_string(), hint);
+        }
+        Log { format: format.unwrap_or(LogFormat::Auto), level }
+    }
+}

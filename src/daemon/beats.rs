@@ -1,0 +1,181 @@
+//! Signs of life: this hub's own, and what is seen of the others.
+//!
+//! Information, never safety. Silence is judged by bytes that do not change, over this hub's own
+//! monotonic clock; two hubs' clocks are never compared.
+
+use super::Shared;
+use crate::repository::Repository;
+use crate::repository::layout::{BEATS, RECORD_LIMIT, beat_key};
+use crate::repository::record::{self, Beat, HubId};
+use crate::retry;
+use crate::status::{Peer, Role, verdict};
+use bytes::Bytes;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A hub counts as silent after so many of its own intervals at the least.
+const MISSED_BEATS: u32 = 3;
+
+/// What the beats loop shares with the control loop.
+#[derive(Clone, Default)]
+pub(super) struct Beats {
+    repository: Arc<watch::Sender<Option<Arc<Repository>>>>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    peers: BTreeMap<String, SeenPeer>,
+    /// The storage's clock, and when it told it.
+    storage_clock: Option<(Timestamp, Instant)>,
+}
+
+struct SeenPeer {
+    bytes: Bytes,
+    beat: Beat,
+    changed: Instant,
+    changed_at: Timestamp,
+}
+
+impl Beats {
+    /// The repository is open: beats can be written and read.
+    pub(super) fn begin(&self, repository: Arc<Repository>) {
+        self.repository.send_replace(Some(repository));
+    }
+
+    /// Since when `hub` has shown nothing new: its last beat, or `since` if none was ever seen.
+    pub(super) fn silent_for(&self, hub: &str, since: Instant, now: Instant) -> Duration {
+        let seen = self.seen();
+        let last = seen.peers.get(hub).map_or(since, |peer| peer.changed);
+        now.duration_since(last)
+    }
+
+    /// The least silence of `hub` that says anything.
+    pub(super) fn least_silence(&self, hub: &str) -> Duration {
+        let seen = self.seen();
+        let interval = seen.peers.get(hub).map_or(0.0, |peer| peer.beat.interval_seconds);
+        Duration::try_from_secs_f64(interval).unwrap_or_default() * MISSED_BEATS
+    }
+
+    /// The storage's clock now.
+    pub(super) fn storage_now(&self, now: Instant) -> Option<Timestamp> {
+        let (at, told) = self.seen().storage_clock?;
+        at.checked_add(now.duration_since(told)).ok()
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Beats and looks for the beats of others, as long as the daemon runs.
+pub(super) async fn run(shared: Shared, hub_uid: String, stop: CancellationToken) {
+    let mut repositories = shared.beats.repository.subscribe();
+    let own = HubId { name: shared.settings.hub.name.clone(), uid: hub_uid };
+    let run = format!("{:032x}", crate::clock::random());
+    let mut counter = 0;
+    let work = async {
+        let Ok(repository) = repositories.wait_for(Option::is_some).await.map(|r| r.clone()) else {
+            return;
+        };
+        let Some(repository) = repository else { return };
+        loop {
+            counter += 1;
+            let beat = beat(&shared, &repository, &own, &run, counter);
+            let bytes = record::encode_beat(&beat, &repository.keys);
+            if let Err(error) = repository.storage.put(&beat_key(&own.name), bytes.into()).await {
+                tracing::debug!(error = retry::chain(&error), "failed to write the heartbeat");
+            }
+            if let Err(error) = look(&shared, &repository, &own).await {
+                tracing::debug!(error = retry::chain(&error), "failed to read the heartbeats");
+            }
+            shared.board.tick("probe", crate::clock::now());
+            tokio::time::sleep(shared.settings.hub.heartbeat).await;
+        }
+    };
+    stop.run_until_cancelled(work).await;
+}
+
+fn beat(shared: &Shared, repository: &Repository, own: &HubId, run: &str, counter: u64) -> Beat {
+    let now = crate::clock::now();
+    let snapshot = shared.board.read();
+    let backup = match snapshot.role {
+        Some(Role::Primary) => snapshot.newest.as_ref(),
+        Some(Role::Passive | Role::Promoting | Role::Fenced) | None => {
+            snapshot.sync.restored.as_ref()
+        }
+    };
+    Beat {
+        repository: repository.id.clone(),
+        hub: own.clone(),
+        key: repository.keys.id().to_owned(),
+        role: snapshot.role.unwrap_or(Role::Passive),
+        epoch: snapshot.epoch,
+        incarnation: 0,
+        counter,
+        run: run.to_owned(),
+        interval_seconds: shared.settings.hub.heartbeat.as_secs_f64(),
+        backup: backup.map(|backup| backup.id.clone()),
+        ready: verdict::standby_ready(&snapshot, now),
+        at: now,
+    }
+}
+
+async fn look(
+    shared: &Shared,
+    repository: &Repository,
+    own: &HubId,
+) -> Result<(), crate::repository::storage::StorageError> {
+    for entry in repository.storage.list(BEATS, None).await? {
+        let Some(stored) = repository.storage.get(&entry.key, RECORD_LIMIT).await? else {
+            continue;
+        };
+        let (now, monotonic) = (crate::clock::now(), crate::clock::monotonic());
+        let skew = stored.now.duration_since(now).as_secs_f64();
+        shared.board.update(|s| s.storage.clock_skew_seconds = Some(skew));
+        let mut seen = shared.beats.seen();
+        // Any answer tells the storage's clock, also the one about this hub's own beat.
+        seen.storage_clock = Some((stored.now, monotonic));
+        let Some(name) = entry.key.strip_prefix(BEATS).filter(|name| *name != own.name) else {
+            continue;
+        };
+        let unchanged = seen.peers.get(name).is_some_and(|peer| peer.bytes == stored.bytes);
+        let beat = record::decode_beat(&stored.bytes, &repository.id, &repository.keys);
+        if let Some(beat) = beat.filter(|beat| !unchanged && beat.hub.name == name) {
+            let peer = SeenPeer { bytes: stored.bytes, beat, changed: monotonic, changed_at: now };
+            seen.peers.insert(name.to_owned(), peer);
+        }
+    }
+    let (now, monotonic) = (crate::clock::now(), crate::clock::monotonic());
+    let silence = shared.settings.promotion.primary_silence;
+    let peers = shared
+        .beats
+        .seen()
+        .peers
+        .values()
+        .map(|peer| shown(peer, silence, now, monotonic))
+        .collect();
+    shared.board.update(|s| s.peers = peers);
+    Ok(())
+}
+
+fn shown(peer: &SeenPeer, primary_silence: Duration, now: Timestamp, monotonic: Instant) -> Peer {
+    let beat = &peer.beat;
+    let interval = Duration::try_from_secs_f64(beat.interval_seconds).unwrap_or_default();
+    let patience = primary_silence.max(interval * MISSED_BEATS);
+    Peer {
+        hub: beat.hub.name.clone(),
+        role: Some(beat.role),
+        heartbeat_at: peer.changed_at,
+        deadline_at: peer.changed_at.checked_add(patience).unwrap_or(now),
+        silent: monotonic.duration_since(peer.changed) >= patience,
+        backup: beat.backup.clone(),
+        backup_at: None,
+        epoch: Some(beat.epoch),
+        ready: (beat.role == Role::Passive).then_some(beat.ready),
+    }
+}

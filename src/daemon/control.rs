@@ -1,0 +1,363 @@
+//! The control loop: looks at the journal, decides, does one thing, publishes what it saw.
+//!
+//! It keeps no role in memory. What it does keep can be lost at any moment: the job that runs, the
+//! times at which the next ones are due, and the slot of its own `Open`, without which it writes
+//! nothing.
+
+mod look;
+mod term;
+
+use super::jobs::{self, Job, JobResult};
+use super::{DaemonError, Nudge, PromotionAsked, Shared};
+use crate::backup::Primary;
+use crate::kube_status::ask::{Ask, Verb};
+use crate::promotion::machine::{self, Action, Decision, Facts, Fence, Request, State};
+use crate::repository::Repository;
+use crate::repository::journal::JournalError;
+use crate::repository::packs::PacksError;
+use crate::repository::record::HubId;
+use crate::status::{Frozen, Outcome, Role};
+use crate::sync::Standby;
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(super) struct Control {
+    shared: Shared,
+    me: HubId,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    started: Instant,
+    opened: Option<Opened>,
+    fence: Fence,
+    /// Epoch and slot of the `Open` that this process wrote.
+    own_open: Option<(u64, u64)>,
+    request: Option<Request>,
+    /// The request stands in the `Hub` status, so a restart goes on with it.
+    request_is_durable: bool,
+    work: Option<Work>,
+    /// A request of the command line for a backup that has not begun.
+    asked: Option<String>,
+    timing: jobs::Timing,
+}
+
+/// What exists once the repository could be opened.
+struct Opened {
+    repository: Arc<Repository>,
+    primary: Arc<Mutex<Primary>>,
+    standby: Arc<Mutex<Standby>>,
+}
+
+struct Work {
+    job: Job,
+    /// Request of the command line that this job answers.
+    answers: Option<String>,
+    handle: JoinHandle<JobResult>,
+    cancel: CancellationToken,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ControlError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Packs(#[from] PacksError),
+}
+
+/// Whether to look again at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Again,
+    Rest,
+}
+
+impl Control {
+    pub(super) fn new(
+        shared: Shared,
+        hub_uid: String,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let me = HubId { name: shared.settings.hub.name.clone(), uid: hub_uid };
+        let timing = jobs::Timing::new(
+            shared.settings.clone(),
+            crate::clock::now(),
+            crate::clock::monotonic(),
+        );
+        let request = super::surface::remembered_request(&shared.board);
+        Self {
+            shared,
+            me,
+            tasks,
+            stop,
+            started: crate::clock::monotonic(),
+            opened: None,
+            fence: Fence::NotProbed,
+            own_open: None,
+            request_is_durable: request.is_some(),
+            request,
+            work: None,
+            asked: None,
+            timing,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        mut nudges: mpsc::Receiver<Nudge>,
+    ) -> Result<(), DaemonError> {
+        loop {
+            super::surface::tick(&self.shared.board);
+            let next = self.turn().await?;
+            if next == Next::Again {
+                continue;
+            }
+            let rest =
+                self.timing.rest(self.shared.settings.storage.poll_interval, crate::clock::now());
+            tokio::select! {
+                () = self.stop.cancelled() => return self.drain().await,
+                Some(nudge) = nudges.recv() => self.nudged(nudge).await,
+                result = finished(&mut self.work) => self.finish(result).await,
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+    }
+
+    /// A promotion asked for again while one is under way is the same promotion.
+    async fn nudged(&mut self, nudge: Nudge) {
+        match nudge {
+            Nudge::RunNow => self.timing.run_now(),
+            Nudge::Ask(Ask { id, verb: Verb::BackupRun }) => {
+                if self.shared.board.read().role == Some(Role::Primary) {
+                    self.timing.run_now();
+                    self.asked = Some(id);
+                } else {
+                    let message = format!(
+                        "{} is not the primary, only the primary takes backups",
+                        self.me.name
+                    );
+                    super::surface::answer(&self.shared, id, false, message).await;
+                }
+            }
+            Nudge::Promote(_) if self.request.is_some() => {}
+            Nudge::Promote(PromotionAsked { trigger, forced }) => {
+                let expected_epoch = self.shared.board.read().epoch;
+                let id = format!("{:032x}", crate::clock::random());
+                tracing::info!(
+                    trigger = trigger.name(),
+                    id,
+                    expected_epoch,
+                    forced,
+                    "promotion requested"
+                );
+                let request = Request { id, expected_epoch, trigger, forced };
+                super::surface::show_request(&self.shared.board, &request, crate::clock::now());
+                self.request = Some(request);
+                self.request_is_durable = false;
+            }
+        }
+    }
+
+    /// One look, one decision, one action.
+    async fn turn(&mut self) -> Result<Next, DaemonError> {
+        let journal = self.look().await;
+        let facts = self.facts(journal);
+        let decision = machine::decide(&facts);
+        self.show(&decision, &facts);
+        if self.request.is_some() && !self.request_is_durable {
+            self.request_is_durable = super::surface::publish_now(&self.shared).await;
+            if !self.request_is_durable {
+                return Ok(Next::Rest);
+            }
+        }
+        self.act(decision).await
+    }
+
+    fn show(&self, decision: &Decision, facts: &Facts) {
+        let now = crate::clock::now();
+        let before = self.shared.board.update(|s| {
+            let before = s.role;
+            if let Some(role) = decision.state.role() {
+                if s.role != Some(role) {
+                    s.role_since = Some(now);
+                }
+                s.role = Some(role);
+            }
+            s.frozen = frozen(decision, facts);
+            s.promotion.checklist.clone_from(&facts.checklist);
+            before
+        });
+        if let Some(role) = decision.state.role()
+            && before != Some(role)
+        {
+            tracing::info!(role = role.name(), why = decision.why, "role");
+            self.shared.metrics.role_changed(role);
+        }
+    }
+
+    async fn act(&mut self, decision: Decision) -> Result<Next, DaemonError> {
+        let why = decision.why;
+        match decision.action {
+            Action::Wait => Ok(Next::Rest),
+            Action::Probe => Ok(self.probe().await),
+            Action::TakeTerm { epoch, request } => Ok(self.take_term(epoch, &request).await),
+            Action::Open => Ok(self.open_term().await),
+            Action::Activate => Ok(self.activate()),
+            Action::Backup => Ok(self.backup()),
+            Action::Sync => Ok(self.sync().await),
+            Action::Refuse(refusal) => Ok(self.refuse(refusal)),
+            Action::Withdraw => {
+                // Whatever this hub still had in hand must not be finished.
+                if let Some(work) = self.work.take() {
+                    work.handle.abort();
+                    super::surface::job_ended(&self.shared.board);
+                    tracing::warn!(job = work.job.name(), why, "stopped");
+                }
+                Ok(Next::Rest)
+            }
+            Action::Exit => {
+                tracing::error!(why, "ending");
+                Err(DaemonError::Superseded)
+            }
+        }
+    }
+
+    fn activate(&mut self) -> Next {
+        if let Some(work) = &self.work {
+            if work.job != Job::Activation {
+                work.cancel.cancel();
+            }
+            return Next::Rest;
+        }
+        let (Some(opened), Some(writer)) = (&self.opened, self.writer()) else { return Next::Rest };
+        if !self.timing.activation_is_due(crate::clock::monotonic()) {
+            return Next::Rest;
+        }
+        let cancel = self.stop.child_token();
+        let job = jobs::activation(
+            self.shared.clone(),
+            opened.repository.clone(),
+            opened.standby.clone(),
+            writer,
+            cancel.clone(),
+        );
+        self.start(Job::Activation, cancel, job)
+    }
+
+    fn backup(&mut self) -> Next {
+        self.request = None;
+        let now = crate::clock::now();
+        super::surface::show_schedule(&self.shared.board, &self.timing);
+        if self.work.is_some() || !self.timing.backup_is_due(now) {
+            return Next::Rest;
+        }
+        let (Some(opened), Some(writer)) = (&self.opened, self.writer()) else { return Next::Rest };
+        self.timing.backup_begins(now);
+        let cancel = self.stop.child_token();
+        let job = jobs::backup(
+            self.shared.clone(),
+            opened.repository.clone(),
+            opened.primary.clone(),
+            writer,
+        );
+        self.start(Job::Backup, cancel, job)
+    }
+
+    async fn sync(&mut self) -> Next {
+        let Some(opened) = &self.opened else { return Next::Rest };
+        let backup = opened.repository.journal.lock().await.view().usable.clone();
+        let Some(backup) = backup else { return Next::Rest };
+        self.timing.look_at_newest(&opened.repository, &backup).await;
+        let now = crate::clock::monotonic();
+        if self.work.is_some() || !self.timing.sync_is_due(backup.mark.slot, now) {
+            return Next::Rest;
+        }
+        self.timing.sync_begins(backup.mark.slot, now);
+        let cancel = self.stop.child_token();
+        let job = jobs::sync(self.shared.clone(), opened.standby.clone(), backup, cancel.clone());
+        self.start(Job::Sync, cancel, job)
+    }
+
+    fn start(
+        &mut self,
+        job: Job,
+        cancel: CancellationToken,
+        future: impl Future<Output = JobResult> + Send + 'static,
+    ) -> Next {
+        tracing::debug!(job = job.name(), "begins");
+        let answers = if job == Job::Backup { self.asked.take() } else { None };
+        self.work = Some(Work { job, answers, handle: self.tasks.spawn(future), cancel });
+        Next::Rest
+    }
+
+    async fn finish(&mut self, result: JobResult) {
+        let Some(work) = self.work.take() else { return };
+        self.timing.ended(work.job, result, crate::clock::now(), crate::clock::monotonic());
+        super::surface::job_ended(&self.shared.board);
+        if let Some(id) = work.answers {
+            let run = self.shared.board.read().runs.into_iter().find(|run| run.what == "backup");
+            let message = run.map_or_else(String::new, |run| match run.backup {
+                Some(backup) => format!("backup {backup}: {}", run.message),
+                None => run.message,
+            });
+            super::surface::answer(&self.shared, id, result == JobResult::Done, message).await;
+        }
+    }
+
+    fn refuse(&mut self, refusal: Frozen) -> Next {
+        if let Some(request) = self.request.take() {
+            tracing::warn!(
+                id = request.id,
+                reason = refusal.reason,
+                message = refusal.message,
+                hint = refusal.hint,
+                "promotion refused"
+            );
+            self.shared.metrics.promotion(request.trigger, Outcome::Refused);
+        }
+        super::surface::show_refusal(&self.shared, refusal);
+        Next::Again
+    }
+
+    /// Lets the job come to its next object and end there.
+    async fn drain(&mut self) -> Result<(), DaemonError> {
+        if let Some(mut work) = self.work.take() {
+            work.cancel.cancel();
+            if tokio::time::timeout(super::DRAIN / 2, &mut work.handle).await.is_err() {
+                work.handle.abort();
+            }
+        }
+        super::surface::publish_now(&self.shared).await;
+        Ok(())
+    }
+}
+
+/// Waits for the job; never ends while there is none.
+async fn finished(work: &mut Option<Work>) -> JobResult {
+    match work {
+        Some(work) => (&mut work.handle).await.unwrap_or(JobResult::Failed),
+        None => std::future::pending().await,
+    }
+}
+
+/// What is shown as the reason why this hub does not act, beyond what the journal itself says.
+fn frozen(decision: &Decision, facts: &Facts) -> Option<Frozen> {
+    let told = facts.journal.as_ref().and_then(|journal| journal.frozen.clone());
+    match (decision.state, told) {
+        (State::Frozen, Some(frozen)) => Some(frozen),
+        (State::Frozen, None) => Some(Frozen {
+            reason: "HubReplaced".to_owned(),
+            message: decision.why.clone(),
+            hint: "give one of the two hubs another hub.name, or remove the old pair's storage prefix".to_owned(),
+        }),
+        (_, _) if matches!(facts.fence, Fence::Refuted(_)) && decision.action == Action::Wait => Some(Frozen {
+            reason: "StorageNotAtomic".to_owned(),
+            message: decision.why.clone(),
+            hint: "use a storage with an atomic conditional create, or set storage.allowUnfenced: true".to_owned(),
+        }),
+        (_, _) => None,
+    }
+}

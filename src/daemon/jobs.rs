@@ -1,0 +1,418 @@
+//! The jobs of the control loop, and when each is due. One runs at a time.
+//!
+//! A job takes what it needs, works to its end (or to the next object when it is cancelled) and tells
+//! the board what happened. What it decides for the roles, it decides in the journal.
+
+use super::{Shared, surface};
+use crate::backup::{BackupDone, BackupError, Primary};
+use crate::config::settings::Settings;
+use crate::metrics::{Action, Phase};
+use crate::repository::Repository;
+use crate::repository::chain::Backup;
+use crate::repository::journal::Writer;
+use crate::repository::layout::{RECORD_LIMIT, journal_key};
+use crate::repository::record::Body;
+use crate::restore::{Done, Guard, Report, Scope};
+use crate::retry;
+use crate::status::{Outcome, Run};
+use crate::sync::{Standby, SyncError, Synced};
+use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// After a failed job, before it is tried again ahead of its schedule. Doubles with each further
+/// failure: a backup that cannot work must not list the hub six times a minute.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// Doublings of the wait: it grows to about five minutes.
+const MAX_DOUBLINGS: u32 = 5;
+
+/// Names of failed objects that `Activated` keeps; the record must fit into a slot.
+const NAMED_IN_RECORD: usize = 200;
+
+/// A name with its reason, shortened to this in a record.
+const NAME_LENGTH: usize = 250;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    Backup,
+    Sync,
+    Activation,
+}
+
+impl Job {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Job::Backup => "backup",
+            Job::Sync => "sync",
+            Job::Activation => "activation",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JobResult {
+    Done,
+    Failed,
+}
+
+/// When each job is due.
+pub(super) struct Timing {
+    settings: Arc<Settings>,
+    /// The next backup; `None` until the schedule was asked.
+    backup_at: Timestamp,
+    sync_at: Instant,
+    /// The last backup that a sync was begun for.
+    synced: Option<u64>,
+    activation_at: Instant,
+    /// Failures of the current job in a row.
+    failures: u32,
+    /// Newest usable backup: slot, id, and `Last-Modified` of its record.
+    newest: Option<(u64, String, Option<Timestamp>)>,
+}
+
+impl Timing {
+    pub(super) fn new(settings: Arc<Settings>, now: Timestamp, monotonic: Instant) -> Self {
+        let backup_at = settings.schedule.cron.next_after(now);
+        Self {
+            settings,
+            backup_at,
+            sync_at: monotonic,
+            synced: None,
+            activation_at: monotonic,
+            failures: 0,
+            newest: None,
+        }
+    }
+
+    /// This process may write from now on: a first backup at once, if the configuration wants it.
+    pub(super) fn opened(&mut self, now: Timestamp) {
+        if self.settings.schedule.on_start {
+            self.backup_at = now;
+        }
+    }
+
+    pub(super) fn run_now(&mut self) {
+        self.backup_at = Timestamp::MIN;
+        self.synced = None;
+    }
+
+    pub(super) fn backup_at(&self) -> Timestamp {
+        self.backup_at
+    }
+
+    /// The second scheduled time from now, plus the time that a backup may take: later than that no
+    /// backup is on time.
+    pub(super) fn backup_deadline(&self, after: Timestamp) -> Timestamp {
+        let cron = &self.settings.schedule.cron;
+        let second = cron.next_after(cron.next_after(after));
+        second.checked_add(self.settings.schedule.timeout).unwrap_or(Timestamp::MAX)
+    }
+
+    pub(super) fn backup_is_due(&self, now: Timestamp) -> bool {
+        now >= self.backup_at
+    }
+
+    /// Runs that were missed meanwhile are this one.
+    pub(super) fn backup_begins(&mut self, now: Timestamp) {
+        let next = self.settings.schedule.cron.next_after(now);
+        self.backup_at = next.checked_add(self.jitter()).unwrap_or(next);
+    }
+
+    fn jitter(&self) -> SignedDuration {
+        let limit = self.settings.schedule.jitter.as_millis().max(1);
+        let milliseconds = crate::clock::random() % limit;
+        SignedDuration::from_millis(i64::try_from(milliseconds).unwrap_or_default())
+    }
+
+    pub(super) fn sync_is_due(&self, slot: u64, now: Instant) -> bool {
+        self.synced != Some(slot) || now >= self.sync_at
+    }
+
+    pub(super) fn sync_begins(&mut self, slot: u64, now: Instant) {
+        self.synced = Some(slot);
+        self.sync_at = now + self.settings.passive.sync_interval;
+    }
+
+    pub(super) fn activation_is_due(&self, now: Instant) -> bool {
+        now >= self.activation_at
+    }
+
+    pub(super) fn ended(
+        &mut self,
+        job: Job,
+        result: JobResult,
+        now: Timestamp,
+        monotonic: Instant,
+    ) {
+        let wait = RETRY_AFTER * 2u32.pow(self.failures.min(MAX_DOUBLINGS));
+        self.failures = if result == JobResult::Failed { self.failures + 1 } else { 0 };
+        match (job, result) {
+            // After a promotion the first backup of the term comes at once, whatever the schedule says.
+            (Job::Activation, JobResult::Done) => self.backup_at = now,
+            (_, JobResult::Done) => {}
+            (Job::Activation, JobResult::Failed) => self.activation_at = monotonic + RETRY_AFTER,
+            (Job::Backup, JobResult::Failed) => {
+                self.backup_at = self.backup_at.min(now.checked_add(wait).unwrap_or(now));
+            }
+            (Job::Sync, JobResult::Failed) => self.sync_at = self.sync_at.min(monotonic + wait),
+        }
+    }
+
+    /// How long the control loop may rest when nothing wakes it.
+    pub(super) fn rest(&self, poll: Duration, now: Timestamp) -> Duration {
+        let until = Duration::try_from(self.backup_at.duration_since(now)).unwrap_or(poll);
+        poll.min(until.max(Duration::from_millis(100)))
+    }
+
+    /// Learns id and age of the newest usable backup; one request a backup.
+    pub(super) async fn look_at_newest(&mut self, repository: &Repository, backup: &Backup) {
+        let slot = backup.mark.slot;
+        if self
+            .newest
+            .as_ref()
+            .is_some_and(|(known, _, modified)| *known == slot && modified.is_some())
+        {
+            return;
+        }
+        let stored = repository.storage.get(&journal_key(slot), RECORD_LIMIT).await;
+        let modified = stored.ok().flatten().map(|stored| stored.modified);
+        self.newest = Some((slot, backup.id(), modified));
+    }
+
+    pub(super) fn newest_usable(&self) -> Option<String> {
+        self.newest.as_ref().map(|(_, id, _)| id.clone())
+    }
+
+    pub(super) fn newest_modified(&self) -> Option<Timestamp> {
+        self.newest.as_ref()?.2
+    }
+}
+
+pub(super) async fn backup(
+    shared: Shared,
+    repository: Arc<Repository>,
+    primary: Arc<Mutex<Primary>>,
+    writer: Writer,
+) -> JobResult {
+    let (at, begun) = (crate::clock::now(), crate::clock::monotonic());
+    shared.board.update(|s| {
+        s.backup.running_since = Some(at);
+        s.backup.last_attempt_at = Some(at);
+    });
+    let mut primary = primary.lock().await;
+    let timeout = shared.settings.schedule.timeout;
+    let run: BoxFuture<'_, _> = Box::pin(primary.run(&repository.journal, &writer));
+    let result = tokio::time::timeout(timeout, run).await;
+    let result = result.unwrap_or(Err(BackupError::TimedOut { seconds: timeout.as_secs() }));
+    let view = repository.journal.lock().await.view().clone();
+    surface::show_view(&shared.board, &view, &writer.hub);
+    let run = Run {
+        what: "backup".to_owned(),
+        at,
+        seconds: (crate::clock::monotonic() - begun).as_secs_f64(),
+        outcome: Outcome::Failed,
+        backup: None,
+        changed: 0,
+        failed: 0,
+        message: String::new(),
+    };
+    let (run, failed_groups) = match &result {
+        Ok(done) => (backup_run(run, done, view.newest.as_deref()), done.failed.clone()),
+        Err(error) => {
+            let message = retry::chain(error);
+            tracing::error!(error = message, "backup failed");
+            (Run { message, ..run }, vec![])
+        }
+    };
+    if let Ok(done) = &result {
+        shared.metrics.backup_phase(Phase::List, done.phases.capture);
+        shared.metrics.backup_phase(Phase::Publish, done.phases.publish);
+    }
+    shared.metrics.backup_run(run.outcome);
+    shared.board.update(|s| {
+        s.backup.running_since = None;
+        s.backup.last_outcome = Some(run.outcome);
+        s.backup.last_error = result.as_ref().err().map(|error| retry::chain(error));
+        if result.is_ok() {
+            s.backup.last_success_at = Some(crate::clock::now());
+            s.backup.failed_groups = failed_groups;
+        }
+        s.add_run(run);
+    });
+    if result.is_ok() { JobResult::Done } else { JobResult::Failed }
+}
+
+fn backup_run(run: Run, done: &BackupDone, newest: Option<&Backup>) -> Run {
+    let id = newest.filter(|backup| backup.mark.slot == done.slot).map(Backup::id);
+    let outcome = if done.failed.is_empty() { Outcome::Success } else { Outcome::Partial };
+    let message = if done.failed.is_empty() {
+        format!("{} changed, {} packs", done.changed, done.packs)
+    } else {
+        format!("could not be listed: {}", done.failed.join(", "))
+    };
+    tracing::info!(
+        backup = id,
+        outcome = outcome.name(),
+        changed = done.changed,
+        packs = done.packs,
+        seconds = run.seconds,
+        "backup"
+    );
+    Run {
+        outcome,
+        backup: id,
+        changed: done.changed,
+        failed: done.failed.len() as u64,
+        message,
+        ..run
+    }
+}
+
+pub(super) async fn sync(
+    shared: Shared,
+    standby: Arc<Mutex<Standby>>,
+    backup: Arc<Backup>,
+    cancel: CancellationToken,
+) -> JobResult {
+    let (at, begun) = (crate::clock::now(), crate::clock::monotonic());
+    shared.board.update(|s| {
+        s.sync.running_since = Some(at);
+        s.sync.last_attempt_at = Some(at);
+    });
+    let mut standby = standby.lock().await;
+    let result = standby.run(&backup, Scope::Passive, &crate::sync::no_guard, &cancel).await;
+    let seconds = (crate::clock::monotonic() - begun).as_secs_f64();
+    let opened = standby.opened().map(|backup| backup.id());
+    shared.board.update(|s| s.sync.opened = opened);
+    surface::show_sync(&shared, &backup, &result, at, seconds);
+    match result {
+        Ok(Synced::Nothing) => JobResult::Done,
+        Ok(Synced::Restored(report)) if report.is_complete() => JobResult::Done,
+        Ok(Synced::Restored(_)) | Err(_) => JobResult::Failed,
+    }
+}
+
+/// From the term to `Activated`: the last catch-up, then the activation set.
+pub(super) async fn activation(
+    shared: Shared,
+    repository: Arc<Repository>,
+    standby: Arc<Mutex<Standby>>,
+    writer: Writer,
+    cancel: CancellationToken,
+) -> JobResult {
+    let (at, begun) = (crate::clock::now(), crate::clock::monotonic());
+    let base = repository.journal.lock().await.view().base.clone();
+    let report = match base {
+        // A term over a repository without a backup has nothing to restore.
+        None => Report::default(),
+        Some(base) => {
+            match restore_base(&shared, &repository, &standby, &writer, &base, &cancel).await {
+                Ok(report) => report,
+                Err(why) => {
+                    tracing::error!(why, "the activation did not come to its end, trying again");
+                    return JobResult::Failed;
+                }
+            }
+        }
+    };
+    let (me, epoch, incarnation) = (writer.hub.clone(), writer.epoch, writer.incarnation);
+    let named = report.failed.iter().take(NAMED_IN_RECORD);
+    let recorded = named
+        .map(|item| format!("{}: {}", item.key, item.reason).chars().take(NAME_LENGTH).collect())
+        .collect();
+    let mut journal = repository.journal.lock().await;
+    let appended = journal.append(&writer, Body::Activated { failed: recorded }, |view| {
+        let current = view.is_holder(&me) && view.epoch == epoch && view.incarnation == incarnation;
+        if current {
+            Ok(())
+        } else {
+            Err("another hub or a newer daemon has taken over".to_owned())
+        }
+    });
+    if let Err(error) = appended.await {
+        tracing::error!(error = retry::chain(&error), "failed to record the activation");
+        return JobResult::Failed;
+    }
+    drop(journal);
+    let seconds = (crate::clock::monotonic() - begun).as_secs_f64();
+    surface::show_activated(&shared, &report, at, seconds);
+    JobResult::Done
+}
+
+async fn restore_base(
+    shared: &Shared,
+    repository: &Arc<Repository>,
+    standby: &Mutex<Standby>,
+    writer: &Writer,
+    base: &Arc<Backup>,
+    cancel: &CancellationToken,
+) -> Result<Report, String> {
+    let mut standby = standby.lock().await;
+    surface::show_phase(shared, "TermHeld", Some(base.id())).await;
+    let guard = || -> BoxFuture<'static, ControlFlow<String>> {
+        Box::pin(still_holds(repository.clone(), writer.clone()))
+    };
+    let guard: Guard<'_> = &guard;
+    let text = |error: SyncError| retry::chain(&error);
+    let caught_up = standby.run(base, Scope::Passive, guard, cancel).await.map_err(text)?;
+    finished(&caught_up)?;
+    surface::show_phase(shared, "CaughtUp", None).await;
+    surface::show_phase(shared, "Activating", None).await;
+    let activated = standby
+        .run(base, Scope::Activation { epoch: writer.epoch }, guard, cancel)
+        .await
+        .map_err(text)?;
+    finished(&activated)?;
+    match activated {
+        Synced::Nothing => Ok(Report::default()),
+        Synced::Restored(report) => Ok(report),
+    }
+}
+
+/// An object that failed is recorded and does not stop a promotion; a run that was stopped does.
+fn finished(synced: &Synced) -> Result<(), String> {
+    match synced {
+        Synced::Restored(Report { stopped: Some(why), .. }) => Err(why.clone()),
+        Synced::Restored(_) | Synced::Nothing => Ok(()),
+    }
+}
+
+/// Asked before the first activation write and again and again: the storage decides who writes.
+async fn still_holds(repository: Arc<Repository>, writer: Writer) -> ControlFlow<String> {
+    let mut journal = repository.journal.lock().await;
+    match journal.refresh().await {
+        Ok(view)
+            if view.is_holder(&writer.hub)
+                && view.epoch == writer.epoch
+                && view.incarnation == writer.incarnation =>
+        {
+            ControlFlow::Continue(())
+        }
+        Ok(view) => {
+            let holder = view.holder.as_ref().map_or_else(String::new, |hub| hub.name.clone());
+            ControlFlow::Break(format!("{holder} holds the term {}", view.epoch))
+        }
+        Err(error) => {
+            ControlFlow::Break(format!("the journal cannot be read: {}", retry::chain(&error)))
+        }
+    }
+}
+
+/// Counters of a report, as the metrics name them.
+pub(super) fn action_of(done: Done) -> Action {
+    match done {
+        Done::Created => Action::Created,
+        Done::Updated | Done::Adopted => Action::Updated,
+        Done::Unchanged => Action::Unchanged,
+        Done::Deleted => Action::Pruned,
+        Done::Kept | Done::Skipped | Done::Refused | Done::Unlabelled | Done::Left => {
+            Action::Skipped
+        }
+        Done::Failed => Action::Failed,
+    }
+}

@@ -1,0 +1,483 @@
+//! Between the loops and what is seen: facts onto the board, the board into the `Hub` status, Events
+//! and HTTP, and requests from the `Hub`'s annotations to the control loop.
+
+use super::jobs::{Timing, action_of};
+use super::{Nudge, PromotionAsked, Shared};
+use crate::config::settings::Settings;
+use crate::http::AppState;
+use crate::kube_status::ask::{self, Answer};
+use crate::kube_status::publisher::Outcome as Published;
+use crate::kube_status::{self, Hub, HubStatus, request};
+use crate::metrics::Metrics;
+use crate::object::Digest;
+use crate::promotion::machine::{Request, Trigger};
+use crate::repository::chain::{Backup, View};
+use crate::repository::layout::Mark;
+use crate::repository::record::HubId;
+use crate::restore::{Done, Report};
+use crate::retry;
+use crate::status::notice::{EventReason, notices};
+use crate::status::{Board, Frozen, MAX_BACKUPS, Outcome, Role, Run, Watermark};
+use crate::sync::{SyncError, Synced};
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+const OTHER_WRITER: &str = "another process writes the status of this hub";
+
+/// Objects that a run names in the log.
+const MAX_NAMED: usize = 50;
+
+/// A poll, not a watch: one GET of one object has no connection to lose and no gap to reason about.
+const REQUEST_POLL: Duration = Duration::from_secs(1);
+
+/// Figures change all the time; a look at the board once a second is enough for all who show it.
+const LOOK: Duration = Duration::from_secs(1);
+
+pub(super) fn router(settings: &Settings, board: &Board, metrics: &Arc<Metrics>) -> axum::Router {
+    let state = AppState { board: board.clone(), metrics: metrics.clone() };
+    crate::http::router(state, &settings.http.base_path)
+}
+
+/// What the `Hub` resource remembers from before this start.
+pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str) {
+    let before = hub.status.clone().unwrap_or_default();
+    let HubStatus { epoch, watermark, promotion, .. } = before;
+    let promotion = promotion.unwrap_or_default();
+    board.update(|s| {
+        hub_uid.clone_into(&mut s.hub_id);
+        s.epoch = epoch;
+        s.watermark = watermark;
+        s.promotion.request = promotion.request;
+        s.promotion.expected_epoch = promotion.expected_epoch;
+        s.promotion.trigger = promotion.trigger;
+        s.promotion.forced = promotion.forced;
+        s.promotion.phase = promotion.phase;
+        s.promotion.started_at = promotion.started_at;
+        s.promotion.finished_at = promotion.finished_at;
+        s.promotion.base = promotion.backup;
+        s.promotion.data_loss_seconds = promotion.data_loss_seconds;
+        s.promotion.running = s.promotion.request.is_some() && s.promotion.finished_at.is_none();
+    });
+}
+
+/// The request that was accepted before this start and not carried out.
+pub(super) fn remembered_request(board: &Board) -> Option<Request> {
+    let promotion = board.read().promotion;
+    let waiting = promotion.running && promotion.phase.as_deref() == Some("Requested");
+    let (id, expected_epoch) =
+        promotion.request.filter(|_| waiting).zip(promotion.expected_epoch)?;
+    let trigger = if promotion.trigger.as_deref() == Some(Trigger::Annotation.name()) {
+        Trigger::Annotation
+    } else {
+        Trigger::Signal
+    };
+    Some(Request { id, expected_epoch, trigger, forced: promotion.forced })
+}
+
+pub(super) fn watermark(board: &Board) -> Option<Mark> {
+    let Watermark { slot, digest } = board.read().watermark?;
+    Some(Mark { slot, sha256: digest.parse::<Digest>().ok()? })
+}
+
+pub(super) fn show_request(board: &Board, request: &Request, now: Timestamp) {
+    board.update(|s| {
+        s.promotion = crate::status::PromotionFacts {
+            running: true,
+            trigger: Some(request.trigger.name().to_owned()),
+            request: Some(request.id.clone()),
+            expected_epoch: Some(request.expected_epoch),
+            forced: request.forced.clone(),
+            phase: Some("Requested".to_owned()),
+            started_at: Some(now),
+            checklist: std::mem::take(&mut s.promotion.checklist),
+            ..Default::default()
+        };
+    });
+}
+
+/// `false`: it is not durable yet.
+pub(super) async fn publish_now(shared: &Shared) -> bool {
+    match shared.publisher.publish(&shared.board.read(), crate::clock::now()).await {
+        Ok(Published::Written | Published::Kept) => {
+            shared.board.update(|s| {
+                s.kubernetes_error = None;
+                s.writer_conflict.take_if(|why| why == OTHER_WRITER);
+            });
+            true
+        }
+        Ok(Published::OtherWriter) => {
+            shared.board.update(|s| s.writer_conflict = Some(OTHER_WRITER.to_owned()));
+            true
+        }
+        Err(error) => {
+            let error = retry::chain(&error);
+            tracing::warn!(error, "the status of the hub could not be written");
+            shared.board.update(|s| s.kubernetes_error = Some(error));
+            false
+        }
+    }
+}
+
+/// What the journal says, as everybody may see it.
+pub(super) fn show_view(board: &Board, view: &View, me: &HubId) {
+    board.update(|s| {
+        s.epoch = s.epoch.max(view.epoch);
+        s.holder = view.holder.as_ref().map(|hub| hub.name.clone());
+        let second = view.holder.as_ref().filter(|holder| holder.name == me.name && *holder != me);
+        if second.is_some() {
+            s.writer_conflict =
+                Some("another cluster holds the term under this hub's name".to_owned());
+        }
+        if let (Some(last), None) = (view.last, &view.frozen)
+            && s.watermark.as_ref().is_none_or(|before| before.slot <= last.slot)
+        {
+            s.watermark = Some(Watermark { slot: last.slot, digest: last.sha256.to_string() });
+        }
+        s.newest = view.backups.last().cloned();
+        s.backups = view.backups.iter().rev().take(MAX_BACKUPS).cloned().collect();
+        s.backups_in_storage = view.backups.len();
+        s.oldest_backup_at = view.backups.first().map(|backup| backup.at);
+        let own = view.backups.iter().rev().find(|backup| backup.hub == me.name);
+        if view.is_holder(me)
+            && let Some(own) = own
+        {
+            s.backup.last_success_at = s.backup.last_success_at.max(Some(own.at));
+            s.backup.last_outcome.get_or_insert(if own.partial.is_empty() {
+                Outcome::Success
+            } else {
+                Outcome::Partial
+            });
+        }
+    });
+}
+
+/// The term is ours: from here on a promotion only goes forward.
+pub(super) fn show_term(board: &Board, view: &View, now: Timestamp) {
+    board.update(|s| {
+        if s.promotion.request.is_none() {
+            return;
+        }
+        s.promotion.phase = Some("TermHeld".to_owned());
+        s.promotion.base = view.base.as_ref().map(|base| base.id());
+        let loss = view.base.as_ref().map(|base| now.duration_since(base.at).as_secs());
+        s.promotion.data_loss_seconds =
+            loss.map(|seconds| u64::try_from(seconds).unwrap_or_default());
+    });
+}
+
+pub(super) async fn show_phase(shared: &Shared, phase: &str, base: Option<String>) {
+    tracing::info!(phase, base, "promotion");
+    shared.board.update(|s| {
+        s.promotion.running = true;
+        s.promotion.phase = Some(phase.to_owned());
+        if base.is_some() {
+            s.promotion.base = base;
+        }
+    });
+    publish_now(shared).await;
+}
+
+pub(super) fn show_activated(shared: &Shared, report: &Report, at: Timestamp, seconds: f64) {
+    count_restored(shared, report);
+    name_failed(report);
+    let failed = report.count(Done::Failed) as u64;
+    let activated = (report.count(Done::Created) + report.count(Done::Updated)) as u64;
+    let outcome = if failed == 0 { Outcome::Success } else { Outcome::Partial };
+    tracing::info!(outcome = outcome.name(), activated, failed, seconds, "promotion finished");
+    let trigger = shared.board.update(|s| {
+        s.promotion.running = false;
+        s.promotion.phase = Some("Activated".to_owned());
+        s.promotion.outcome = Some(outcome);
+        s.promotion.finished_at = Some(crate::clock::now());
+        s.promotion.activated = activated;
+        let kinds = crate::sync::failed_by_kind(report).into_iter();
+        s.promotion.failed = kinds.map(|(kind, count)| format!("{count} {kind}")).collect();
+        s.add_run(Run {
+            what: "promotion".to_owned(),
+            at: s.promotion.started_at.unwrap_or(at),
+            seconds,
+            outcome,
+            backup: s.promotion.base.clone(),
+            changed: activated,
+            failed,
+            message: format!("{activated} activated"),
+        });
+        s.promotion.trigger.clone()
+    });
+    let annotation = trigger.as_deref() == Some(Trigger::Annotation.name());
+    let trigger = if annotation { Trigger::Annotation } else { Trigger::Signal };
+    shared.metrics.promotion(trigger, outcome);
+}
+
+/// Names stand in the log, which has readers that were let in; what is served over HTTP has counts.
+fn name_failed(report: &Report) {
+    for item in report.failed.iter().take(MAX_NAMED) {
+        tracing::warn!(object = %item.key, reason = item.reason, "could not be restored");
+    }
+    if report.failed.len() > MAX_NAMED {
+        tracing::warn!(
+            more = report.failed.len() - MAX_NAMED,
+            "further objects could not be restored"
+        );
+    }
+}
+
+pub(super) fn show_refusal(shared: &Shared, refusal: Frozen) {
+    let reason = if refusal.reason == "PromotionRequestStale" {
+        EventReason::PromotionRequestStale
+    } else {
+        EventReason::PromotionRefused
+    };
+    shared.events.tell(reason, format!("{}; {}", refusal.message, refusal.hint));
+    shared.board.update(|s| {
+        s.promotion.running = false;
+        s.promotion.phase = None;
+        s.promotion.outcome = Some(Outcome::Refused);
+        s.promotion.finished_at = Some(crate::clock::now());
+        s.promotion.refused = Some(refusal);
+    });
+}
+
+pub(super) fn show_schedule(board: &Board, timing: &Timing) {
+    board.update(|s| {
+        s.backup.next_run_at = Some(timing.backup_at().max(s.started_at));
+        let after = s.backup.last_success_at.or(s.role_since).unwrap_or(s.started_at);
+        s.backup.deadline_at = Some(timing.backup_deadline(after));
+    });
+}
+
+pub(super) fn show_sync(
+    shared: &Shared,
+    backup: &Backup,
+    result: &Result<Synced, SyncError>,
+    at: Timestamp,
+    seconds: f64,
+) {
+    let (outcome, message, changed, failed) = match result {
+        Ok(Synced::Nothing) => (Outcome::Unchanged, String::new(), 0, 0),
+        Ok(Synced::Restored(report)) => told(report),
+        Err(error) => (Outcome::Failed, retry::chain(error), 0, 0),
+    };
+    let named = tracing::field::display(backup.id());
+    match outcome {
+        Outcome::Failed => tracing::error!(backup = named, error = message, "sync failed"),
+        Outcome::Unchanged => tracing::debug!(backup = named, "sync: nothing to do"),
+        Outcome::Changed
+        | Outcome::Partial
+        | Outcome::Success
+        | Outcome::Refused
+        | Outcome::Skipped => tracing::info!(
+            backup = named,
+            outcome = outcome.name(),
+            changed,
+            failed,
+            seconds,
+            message,
+            "sync"
+        ),
+    }
+    shared.metrics.sync_run(outcome);
+    if let Ok(Synced::Restored(report)) = result {
+        count_restored(shared, report);
+        name_failed(report);
+    }
+    let interval = shared.settings.passive.sync_interval;
+    let now = crate::clock::now();
+    shared.board.update(|s| {
+        s.sync.running_since = None;
+        s.sync.last_outcome = Some(outcome);
+        s.sync.last_error = (outcome == Outcome::Failed).then(|| message.clone());
+        s.sync.next_run_at = now.checked_add(interval).ok();
+        s.keys.newest_opens = Some(!matches!(result, Err(SyncError::Open { .. })));
+        s.sync.damaged = match result {
+            Err(SyncError::Open { source, .. }) if source.is_damage() => Some(message.clone()),
+            _ => None,
+        };
+        if let Ok(Synced::Restored(report)) = result {
+            s.sync.failed = crate::sync::failed_by_kind(report);
+            s.sync.prune_held = (!report.held.is_empty()).then(|| report.held.join("; "));
+        }
+        if matches!(outcome, Outcome::Changed | Outcome::Unchanged) {
+            s.sync.last_success_at = Some(now);
+            s.sync.restored = Some(backup.summary(&[]));
+        }
+        let last = s.sync.last_success_at.unwrap_or(s.started_at);
+        s.sync.deadline_at = last.checked_add(interval * 3).ok();
+        if outcome != Outcome::Unchanged {
+            let backup = Some(backup.id());
+            s.add_run(Run {
+                what: "sync".to_owned(),
+                at,
+                seconds,
+                outcome,
+                backup,
+                changed,
+                failed,
+                message,
+            });
+        }
+    });
+}
+
+fn told(report: &Report) -> (Outcome, String, u64, u64) {
+    let failed = report.count(Done::Failed) as u64;
+    let changed = [Done::Created, Done::Updated, Done::Adopted, Done::Deleted, Done::Unlabelled];
+    let changed = changed.iter().map(|done| report.count(*done)).sum::<usize>() as u64;
+    let outcome = match (&report.stopped, failed, changed) {
+        (Some(_), _, _) => Outcome::Failed,
+        (None, 0, 0) => Outcome::Unchanged,
+        (None, 0, _) => Outcome::Changed,
+        (None, _, _) => Outcome::Partial,
+    };
+    let message = report.stopped.clone().unwrap_or_else(|| {
+        let kinds = crate::sync::failed_by_kind(report);
+        let kinds = kinds.iter().map(|(kind, count)| format!("; {count} {kind} failed"));
+        format!("{} requests{}", report.mutations, kinds.collect::<String>())
+    });
+    (outcome, message, changed, failed)
+}
+
+fn count_restored(shared: &Shared, report: &Report) {
+    for ((set, done), count) in &report.counts {
+        if let Some(set) = set {
+            shared.metrics.restored(*set, action_of(*done), *count as u64);
+        }
+    }
+}
+
+pub(super) fn job_ended(board: &Board) {
+    board.update(|s| {
+        s.backup.running_since = None;
+        s.sync.running_since = None;
+    });
+}
+
+/// Follows the board and writes the `Hub` status when that is worth it.
+pub(super) async fn publish(shared: Shared, stop: CancellationToken) {
+    let mut changed = shared.board.watch();
+    let follow = async {
+        while changed.changed().await.is_ok() {
+            publish_now(&shared).await;
+            changed.mark_unchanged();
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    stop.run_until_cancelled(follow).await;
+}
+
+/// Follows the board and tells what happened as Events.
+pub(super) async fn tell_events(shared: Shared, stop: CancellationToken) {
+    let mut changed = shared.board.watch();
+    let mut before = shared.board.read();
+    let follow = async {
+        while changed.changed().await.is_ok() {
+            let snapshot = shared.board.read();
+            for notice in notices(&before, &snapshot, crate::clock::now()) {
+                shared.events.send(notice);
+            }
+            before = snapshot;
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    stop.run_until_cancelled(follow).await;
+}
+
+/// Looks at the annotations of the own `Hub`: what asks for something is handed on or refused, then
+/// removed. It stays there until then, so a crash in between loses nothing.
+pub(super) async fn watch_requests(
+    shared: Shared,
+    nudges: mpsc::Sender<Nudge>,
+    stop: CancellationToken,
+) {
+    let (namespace, name) = (&shared.place.namespace, &shared.settings.hub.name);
+    let follow = async {
+        loop {
+            tokio::time::sleep(REQUEST_POLL).await;
+            match kube_status::load(&shared.client, namespace, name).await {
+                Ok(Some(hub)) => {
+                    take_promotion(&shared, &nudges, &hub).await;
+                    take_ask(&shared, &nudges, &hub).await;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(error = retry::chain(&error), "cannot look for requests");
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(follow).await;
+}
+
+async fn take_promotion(shared: &Shared, nudges: &mpsc::Sender<Nudge>, hub: &Hub) {
+    let (namespace, name) = (&shared.place.namespace, &shared.settings.hub.name);
+    match request::promotion_request(hub) {
+        None => return,
+        Some(_) if !shared.settings.promotion.annotation => {
+            let refusal = Frozen {
+                reason: "PromotionRefused".to_owned(),
+                message: "promotion.annotation is false".to_owned(),
+                hint: "send SIGUSR1 to the daemon".to_owned(),
+            };
+            show_refusal(shared, refusal);
+        }
+        Some(Ok(request)) => {
+            let forced = request.forced.then(|| request.reason.unwrap_or_default());
+            shared.events.tell(EventReason::PromotionRequested, "asked for by the annotation");
+            let asked = PromotionAsked { trigger: Trigger::Annotation, forced };
+            if nudges.send(Nudge::Promote(asked)).await.is_err() {
+                return;
+            }
+        }
+        Some(Err(malformed)) => {
+            let hint = malformed.hint(namespace, name);
+            tracing::warn!(error = %malformed, hint, "promotion refused");
+            let refusal = Frozen {
+                reason: "PromotionRefused".to_owned(),
+                message: malformed.to_string(),
+                hint,
+            };
+            show_refusal(shared, refusal);
+        }
+    }
+    clear(shared, hub, &request::PROMOTION).await;
+}
+
+async fn take_ask(shared: &Shared, nudges: &mpsc::Sender<Nudge>, hub: &Hub) {
+    match ask::asked(hub) {
+        None => return,
+        Some(Ok(ask)) => {
+            if nudges.send(Nudge::Ask(ask)).await.is_err() {
+                return;
+            }
+        }
+        Some(Err(why)) => tracing::warn!(why, "a request is refused"),
+    }
+    clear(shared, hub, &[ask::REQUEST]).await;
+}
+
+async fn clear(shared: &Shared, hub: &Hub, annotations: &[&str]) {
+    let cleared =
+        request::clear_annotations(&shared.client, &shared.place.namespace, hub, annotations).await;
+    if let Err(error) = cleared {
+        tracing::warn!(error = retry::chain(&error), "an annotation could not be removed");
+    }
+}
+
+pub(super) async fn answer(shared: &Shared, id: String, ok: bool, message: String) {
+    shared.board.update(|s| s.answer = Some(Answer { id, ok, message }));
+    publish_now(shared).await;
+}
+
+/// The control loop turns, and with it the loop of its role.
+pub(super) fn tick(board: &Board) {
+    let now = crate::clock::now();
+    board.tick("promotion", now);
+    match board.read().role {
+        Some(Role::Primary) => board.tick("backup", now),
+        Some(Role::Passive) => board.tick("sync", now),
+        Some(Role::Promoting | Role::Fenced) | None => {}
+    }
+}

@@ -1,0 +1,91 @@
+//! What the command line asks of a running daemon: an annotation on its `Hub`, answered in the status.
+//!
+//! The command line never writes the journal. A request is handled once: recorded, removed under the
+//! condition that it is still the same, and answered under its id.
+
+use super::{FIELD_MANAGER, Hub, HubError};
+use kube::api::{Api, Patch, PatchParams};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+pub const REQUEST: &str = "understudy.dev/request";
+
+/// An annotation may hold 256 KiB; a request has some hundred bytes.
+const MAX_REQUEST: usize = 4096;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ask {
+    /// Chosen by who asks, to find the answer.
+    pub id: String,
+    pub verb: Verb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    BackupRun,
+}
+
+/// The answer to the last request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Answer {
+    pub id: String,
+    pub ok: bool,
+    pub message: String,
+}
+
+/// None: nobody asks. `Err`: what is written there is no request.
+pub fn asked(hub: &Hub) -> Option<Result<Ask, String>> {
+    let text = hub.metadata.annotations.as_ref()?.get(REQUEST)?;
+    if text.len() > MAX_REQUEST {
+        return Some(Err(format!("the annotation {REQUEST} is longer than {MAX_REQUEST} bytes")));
+    }
+    Some(
+        serde_json::from_str(text)
+            .map_err(|error| format!("the annotation {REQUEST} is no request: {error}")),
+    )
+}
+
+/// Writes the request onto the `Hub`.
+pub async fn ask(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    ask: &Ask,
+) -> Result<(), HubError> {
+    let text = serde_json::to_string(ask).expect("a request is plain data");
+    let patch = json!({"metadata": {"annotations": {REQUEST: text}}});
+    let hubs: Api<Hub> = Api::namespaced(client.clone(), namespace);
+    let params =
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let patched = hubs.patch(name, &params, &Patch::Merge(&patch)).await;
+    patched.map(drop).map_err(|source| HubError::Ask {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube_status::HubFields;
+
+    #[test]
+    fn only_a_request_is_a_request() {
+        let check = |value: Option<&str>| {
+            let mut hub = Hub::new("eu-1", HubFields {});
+            hub.metadata.annotations =
+                value.map(|value| [(REQUEST.to_owned(), value.to_owned())].into());
+            asked(&hub).map(|asked| asked.is_ok())
+        };
+        assert_eq!(check(None), None);
+        assert_eq!(check(Some(r#"{"id":"x","verb":"backup-run"}"#)), Some(true));
+        assert_eq!(check(Some(r#"{"id":"x","verb":"format-disk"}"#)), Some(false));
+        assert_eq!(check(Some(r#"{"id":"x","verb":"backup-run","more":1}"#)), Some(false));
+        assert_eq!(check(Some("yes")), Some(false));
+        assert_eq!(check(Some(&" ".repeat(5000))), Some(false));
+    }
+}

@@ -1,0 +1,401 @@
+//! Pure: the gauges that a snapshot gives, at the moment of a scrape.
+//!
+//! A series stands here as soon as its value is known and disappears with its role: a primary has no
+//! sync deadline, a standby no backup deadline. 0 in a timestamp means "never".
+
+use crate::config::settings::InitialRole;
+use crate::object::Set;
+use crate::status::problem::standbys;
+use crate::status::verdict::standby_ready;
+use crate::status::{BackupSummary, Outcome, Peer, Role, Snapshot, Standby};
+use jiff::Timestamp;
+use prometheus::proto;
+
+/// One metric: its name, its help and its series.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gauge {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub series: Vec<(Vec<(&'static str, String)>, f64)>,
+}
+
+fn one(name: &'static str, help: &'static str, value: f64) -> Gauge {
+    Gauge { name, help, series: vec![(Vec::new(), value)] }
+}
+
+fn many<V: Into<String>>(
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    series: impl IntoIterator<Item = (V, f64)>,
+) -> Gauge {
+    let series = series.into_iter().map(|(of, value)| (vec![(label, of.into())], value)).collect();
+    Gauge { name, help, series }
+}
+
+fn flag(value: bool) -> f64 {
+    f64::from(u8::from(value))
+}
+
+/// Counts and seconds on these gauges stay far below 2^53.
+#[allow(clippy::cast_precision_loss)]
+fn number(value: u64) -> f64 {
+    value as f64
+}
+
+/// Seconds since 1970; 0: never.
+fn time(at: Option<Timestamp>) -> f64 {
+    at.map_or(0.0, |at| at.as_duration().as_secs_f64())
+}
+
+/// Everything known now, in no particular order; metrics without a series are left out.
+pub fn gauges(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
+    let mut all = process(snapshot);
+    all.extend(storage(snapshot));
+    if snapshot.role.is_some() {
+        all.extend(ownership(snapshot));
+        all.extend(repository(snapshot));
+        all.extend(promotion(snapshot));
+    }
+    match snapshot.role {
+        Some(Role::Primary) => all.extend(primary(snapshot)),
+        Some(Role::Passive) => all.extend(passive(snapshot, now)),
+        Some(Role::Promoting | Role::Fenced) | None => {}
+    }
+    all.retain(|gauge| !gauge.series.is_empty());
+    all
+}
+
+/// Facts of the process: known from the start.
+fn process(snapshot: &Snapshot) -> Vec<Gauge> {
+    let configured = match snapshot.configured_role {
+        InitialRole::Primary => Role::Primary.name(),
+        InitialRole::Passive => Role::Passive.name(),
+    };
+    let build = vec![
+        ("version", snapshot.version.clone()),
+        ("revision", option_env!("UNDERSTUDY_REVISION").unwrap_or("unknown").to_owned()),
+    ];
+    let hub = vec![
+        ("hub", snapshot.hub.clone()),
+        ("pair", snapshot.pair.clone()),
+        ("hub_id", snapshot.hub_id.clone()),
+        ("configured_role", configured.to_owned()),
+    ];
+    vec![
+        Gauge {
+            name: "understudy_build_info",
+            help: "Version of the daemon; always 1.",
+            series: vec![(build, 1.0)],
+        },
+        Gauge {
+            name: "understudy_hub_info",
+            help: "Names of this hub and of its pair; always 1.",
+            series: vec![(hub, 1.0)],
+        },
+        one(
+            "understudy_objective_rpo_seconds",
+            "Configured objective: data younger than this survives.",
+            number(snapshot.objectives.rpo_seconds),
+        ),
+        one(
+            "understudy_objective_rto_seconds",
+            "Configured objective: a promotion takes no longer than this.",
+            number(snapshot.objectives.rto_seconds),
+        ),
+        many(
+            "understudy_loop_last_tick_timestamp_seconds",
+            "When each loop last turned.",
+            "loop",
+            snapshot.loops.iter().map(|(name, at)| (name.clone(), time(Some(*at)))),
+        ),
+        one(
+            "understudy_state_recovered",
+            "1 once values that outlive the process are known again.",
+            flag(snapshot.role.is_some()),
+        ),
+        one(
+            "understudy_config_last_reload_successful",
+            "1 if the running settings are those of the file.",
+            flag(snapshot.config.error.is_none()),
+        ),
+        one(
+            "understudy_config_last_reload_success_timestamp_seconds",
+            "When the running settings were read.",
+            time(snapshot.config.loaded_at),
+        ),
+        one(
+            "understudy_writer_conflict",
+            "1 while another writer under this hub's name is seen.",
+            flag(snapshot.writer_conflict.is_some()),
+        ),
+    ]
+}
+
+fn storage(snapshot: &Snapshot) -> Vec<Gauge> {
+    let storage = &snapshot.storage;
+    let mut all = Vec::new();
+    if let Some(up) = storage.up {
+        all.push(one("understudy_storage_up", "1 if the last probe succeeded.", flag(up)));
+        all.push(one(
+            "understudy_storage_last_probe_timestamp_seconds",
+            "When the storage was last probed.",
+            time(storage.last_probe_at),
+        ));
+    }
+    if let Some(skew) = storage.clock_skew_seconds {
+        all.push(one(
+            "understudy_storage_clock_skew_seconds",
+            "The storage's clock minus this hub's.",
+            skew,
+        ));
+    }
+    all
+}
+
+fn ownership(snapshot: &Snapshot) -> Vec<Gauge> {
+    let role = snapshot.role;
+    vec![
+        many(
+            "understudy_role",
+            "The role of this hub: exactly one is 1.",
+            "role",
+            Role::ALL.map(|each| (each.name(), flag(role == Some(each)))),
+        ),
+        one("understudy_epoch", "Number of the term this hub believes in.", number(snapshot.epoch)),
+        many(
+            "understudy_role_changed_timestamp_seconds",
+            "When this hub took its role.",
+            "role",
+            role.map(|role| (role.name(), time(snapshot.role_since))),
+        ),
+        Gauge {
+            name: "understudy_peer_heartbeat_timestamp_seconds",
+            help: "When the heartbeat of another hub last changed, by this hub's clock.",
+            series: peers(snapshot, |peer| peer.heartbeat_at),
+        },
+        Gauge {
+            name: "understudy_peer_heartbeat_deadline_timestamp_seconds",
+            help: "When another hub counts as silent.",
+            series: peers(snapshot, |peer| peer.deadline_at),
+        },
+    ]
+}
+
+fn peers(
+    snapshot: &Snapshot,
+    at: impl Fn(&Peer) -> Timestamp,
+) -> Vec<(Vec<(&'static str, String)>, f64)> {
+    snapshot
+        .peers
+        .iter()
+        .map(|peer| {
+            let role = peer.role.map_or("unknown", Role::name);
+            let labels = vec![("peer", peer.hub.clone()), ("peer_role", role.to_owned())];
+            (labels, time(Some(at(peer))))
+        })
+        .collect()
+}
+
+fn repository(snapshot: &Snapshot) -> Vec<Gauge> {
+    vec![
+        one(
+            "understudy_storage_backups",
+            "Backups in the repository, whoever wrote them.",
+            number(snapshot.backups_in_storage as u64),
+        ),
+        one(
+            "understudy_storage_oldest_backup_timestamp_seconds",
+            "Creation time of the oldest backup in the repository.",
+            time(snapshot.oldest_backup_at),
+        ),
+        one(
+            "understudy_storage_newest_backup_timestamp_seconds",
+            "Creation time of the newest backup in the repository, whoever wrote it.",
+            time(snapshot.newest.as_ref().map(|newest| newest.at)),
+        ),
+    ]
+}
+
+fn promotion(snapshot: &Snapshot) -> Vec<Gauge> {
+    let facts = &snapshot.promotion;
+    let mut all = vec![
+        one("understudy_promotion_running", "1 while this hub is promoted.", flag(facts.running)),
+        one(
+            "understudy_promotion_started_timestamp_seconds",
+            "When the last promotion began.",
+            time(facts.started_at),
+        ),
+    ];
+    if let Some(last) = facts.outcome {
+        let outcomes = [Outcome::Success, Outcome::Partial, Outcome::Failed, Outcome::Refused];
+        all.push(many(
+            "understudy_promotion_last_outcome",
+            "How the last promotion ended: exactly one is 1.",
+            "outcome",
+            outcomes.map(|each| (each.name(), flag(each == last))),
+        ));
+    }
+    if let (Some(started), Some(finished)) = (facts.started_at, facts.finished_at) {
+        all.push(one(
+            "understudy_promotion_duration_seconds",
+            "How long the last promotion took.",
+            finished.duration_since(started).as_secs_f64(),
+        ));
+    }
+    all
+}
+
+fn primary(snapshot: &Snapshot) -> Vec<Gauge> {
+    let backup = &snapshot.backup;
+    let mut all = vec![
+        one(
+            "understudy_backup_running",
+            "1 while a backup runs.",
+            flag(backup.running_since.is_some()),
+        ),
+        one(
+            "understudy_backup_started_timestamp_seconds",
+            "When the running backup, or else the last one, began.",
+            time(backup.running_since.or(backup.last_attempt_at)),
+        ),
+        one(
+            "understudy_backup_timeout_seconds",
+            "How long a backup may run.",
+            number(backup.timeout_seconds),
+        ),
+        one(
+            "understudy_backup_last_success_timestamp_seconds",
+            "When a backup last succeeded.",
+            time(backup.last_success_at),
+        ),
+        one(
+            "understudy_backup_last_attempt_timestamp_seconds",
+            "When a backup was last tried.",
+            time(backup.last_attempt_at),
+        ),
+        one(
+            "understudy_discovery_failed_groups",
+            "API groups that could not be listed by the last backup.",
+            number(backup.failed_groups.len() as u64),
+        ),
+        many(
+            "understudy_standbys",
+            "Standbys of this primary by state.",
+            "state",
+            Standby::ALL
+                .map(|state| (state.name(), number(standbys(snapshot, state).len() as u64))),
+        ),
+    ];
+    if let Some(deadline) = backup.deadline_at {
+        all.push(one(
+            "understudy_backup_deadline_timestamp_seconds",
+            "When the next success is due at the latest.",
+            time(Some(deadline)),
+        ));
+    }
+    if let Some(next) = backup.next_run_at {
+        all.push(one(
+            "understudy_backup_next_run_timestamp_seconds",
+            "When the next backup begins.",
+            time(Some(next)),
+        ));
+    }
+    if let Some(last) = backup.last_outcome {
+        all.push(many(
+            "understudy_backup_last_outcome",
+            "How the last backup ended: exactly one is 1.",
+            "outcome",
+            super::BACKUP_OUTCOMES.map(|each| (each.name(), flag(each == last))),
+        ));
+    }
+    let own = snapshot.newest.as_ref().filter(|newest| newest.hub == snapshot.hub);
+    all.extend(own.map(last_backup).unwrap_or_default());
+    all
+}
+
+fn last_backup(newest: &BackupSummary) -> Vec<Gauge> {
+    let each = |value: fn(&crate::status::SetSummary) -> u64| {
+        newest.sets.iter().map(move |(set, summary)| (set.name(), number(value(summary))))
+    };
+    vec![
+        many(
+            "understudy_backup_last_objects",
+            "Objects in this hub's newest backup.",
+            "set",
+            each(|summary| summary.objects),
+        ),
+        many(
+            "understudy_backup_last_bytes",
+            "Sealed bytes that this hub's newest backup consists of.",
+            "set",
+            each(|summary| summary.bytes),
+        ),
+        many(
+            "understudy_backup_last_changed_objects",
+            "Objects that changed against the backup before.",
+            "set",
+            each(|summary| summary.changed),
+        ),
+    ]
+}
+
+fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
+    let sync = &snapshot.sync;
+    let mut all = vec![
+        one(
+            "understudy_sync_last_success_timestamp_seconds",
+            "When a sync last succeeded.",
+            time(sync.last_success_at),
+        ),
+        one(
+            "understudy_standby_ready",
+            "1 if a promotion would be accepted once the primary is silent.",
+            flag(standby_ready(snapshot, now)),
+        ),
+        many(
+            "understudy_restored_backup_timestamp_seconds",
+            "Creation time of the data that this standby holds.",
+            "set",
+            // Activation is held back until a promotion.
+            [Set::Credentials, Set::Resources]
+                .map(|set| (set.name(), time(sync.restored.as_ref().map(|held| held.at)))),
+        ),
+    ];
+    if let Some(deadline) = sync.deadline_at {
+        all.push(one(
+            "understudy_sync_deadline_timestamp_seconds",
+            "When the next successful sync is due at the latest.",
+            time(Some(deadline)),
+        ));
+    }
+    all
+}
+
+/// As the encoder takes them.
+pub fn families(gauges: &[Gauge]) -> Vec<proto::MetricFamily> {
+    gauges.iter().map(family).collect()
+}
+
+fn family(gauge: &Gauge) -> proto::MetricFamily {
+    let metric = |(labels, value): &(Vec<(&'static str, String)>, f64)| {
+        let pairs = labels.iter().map(|(name, value)| {
+            let mut pair = proto::LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value(value.clone());
+            pair
+        });
+        let mut held = proto::Gauge::default();
+        held.set_value(*value);
+        let mut metric = proto::Metric::default();
+        metric.set_label(pairs.collect());
+        metric.set_gauge(held);
+        metric
+    };
+    let mut family = proto::MetricFamily::default();
+    family.set_name(gauge.name.to_owned());
+    family.set_help(gauge.help.to_owned());
+    family.set_field_type(proto::MetricType::GAUGE);
+    family.set_metric(gauge.series.iter().map(metric).collect());
+    family
+}

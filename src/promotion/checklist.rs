@@ -1,0 +1,161 @@
+//! Pure: the preconditions of a promotion, each with what speaks for or against it and what helps.
+
+use crate::status::{Check, PRIMARY_SILENT};
+use std::time::Duration;
+
+/// What is known when the list is made.
+#[derive(Clone, Debug)]
+pub struct Known {
+    pub hub: String,
+    /// Where its `Hub` resource stands.
+    pub namespace: String,
+    pub storage_up: bool,
+    /// Id of the newest usable backup in the storage.
+    pub newest: Option<String>,
+    /// Id of the newest backup that was fetched, verified and opened here in full.
+    pub opened: Option<String>,
+    /// Why the newest could not be opened.
+    pub damaged: Option<String>,
+    /// Age of the newest usable backup by the storage's own clock. `None`: not known.
+    pub data_age: Option<Duration>,
+    pub max_data_age: Duration,
+    pub primary: String,
+    /// How long the primary's heartbeat has not changed, by this hub's own clock.
+    pub silent_for: Duration,
+    pub primary_silence: Duration,
+    /// The operator vouches for the primary's death, with a reason.
+    pub forced: bool,
+}
+
+/// All of them, in the order in which people read them; nothing is left out when one fails.
+pub fn checklist(known: &Known) -> Vec<Check> {
+    vec![storage(known), backup(known), age(known), silence(known)]
+}
+
+fn check(name: &str, reason: &str, ok: bool, why: String, hint: Option<String>) -> Check {
+    Check { name: name.to_owned(), reason: reason.to_owned(), ok, why, hint: hint.filter(|_| !ok) }
+}
+
+fn storage(known: &Known) -> Check {
+    let why = if known.storage_up { "the storage answers" } else { "the storage does not answer" };
+    check(
+        "storage reachable",
+        "StorageUnavailable",
+        known.storage_up,
+        why.to_owned(),
+        Some("see the condition StorageAvailable".to_owned()),
+    )
+}
+
+fn backup(known: &Known) -> Check {
+    let hint = Some("wait for the first sync, or see the condition Synced".to_owned());
+    let (ok, why) = match (&known.newest, &known.opened, &known.damaged) {
+        (None, _, _) => (false, "there is no backup to promote from".to_owned()),
+        (Some(newest), _, Some(damaged)) => {
+            (false, format!("the newest backup {newest} cannot be opened: {damaged}"))
+        }
+        (Some(newest), None, None) => {
+            (false, format!("the backup {newest} has not been opened here yet"))
+        }
+        (Some(_), Some(opened), None) => {
+            (true, format!("the backup {opened} opens: every byte of it was verified"))
+        }
+    };
+    check("newest backup opens", "NoBackup", ok, why, hint)
+}
+
+fn age(known: &Known) -> Check {
+    let limit = humantime::format_duration(known.max_data_age);
+    let (ok, why) = match known.data_age {
+        None => (false, "the age of the newest backup is not known yet".to_owned()),
+        Some(age) => {
+            let age_text = humantime::format_duration(Duration::from_secs(age.as_secs()));
+            (
+                age <= known.max_data_age,
+                format!("the newest backup is {age_text} old, at most {limit} is accepted"),
+            )
+        }
+    };
+    check(
+        "data young enough",
+        "DataTooOld",
+        ok,
+        why,
+        Some("raise promotion.maxDataAge on this hub if older data is better than none".to_owned()),
+    )
+}
+
+fn silence(known: &Known) -> Check {
+    let Known { primary, silent_for, primary_silence, forced, hub, namespace, .. } = known;
+    let ok = *forced || silent_for >= primary_silence;
+    let silent = humantime::format_duration(Duration::from_secs(silent_for.as_secs()));
+    let needed = humantime::format_duration(*primary_silence);
+    let why = if *forced {
+        format!("{primary} is declared dead by the operator")
+    } else if ok {
+        format!("{primary} has been silent for {silent}")
+    } else {
+        format!("{primary} showed a sign of life {silent} ago, it must be silent for {needed}")
+    };
+    let hint = format!(
+        "if {primary} is surely dead: kubectl -n {namespace} annotate hubs.understudy.dev {hub} \
+         understudy.dev/promote-reason='why' 'understudy.dev/promote={hub}!primary-is-dead'"
+    );
+    check(PRIMARY_SILENT, "PrimaryAlive", ok, why, Some(hint))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(change: impl FnOnce(&mut Known)) -> Vec<String> {
+        let mut known = Known {
+            hub: "eu-2".to_owned(),
+            namespace: "understudy".to_owned(),
+            storage_up: true,
+            newest: Some("20261120-173007-42".to_owned()),
+            opened: Some("20261120-173007-42".to_owned()),
+            damaged: None,
+            data_age: Some(Duration::from_mins(10)),
+            max_data_age: Duration::from_hours(2),
+            primary: "eu-1".to_owned(),
+            silent_for: Duration::from_mins(2),
+            primary_silence: Duration::from_mins(1),
+            forced: false,
+        };
+        change(&mut known);
+        let list = checklist(&known);
+        assert!(list.iter().all(|check| !check.why.is_empty() && check.ok == check.hint.is_none()));
+        list.into_iter().filter(|check| !check.ok).map(|check| check.reason).collect()
+    }
+
+    #[test]
+    fn each_precondition_fails_alone() {
+        assert_eq!(failed(|_| {}), [] as [String; 0]);
+        assert_eq!(failed(|k| k.storage_up = false), ["StorageUnavailable"]);
+        assert_eq!(failed(|k| k.newest = None), ["NoBackup"]);
+        assert_eq!(failed(|k| k.opened = None), ["NoBackup"]);
+        assert_eq!(failed(|k| k.damaged = Some("pack x".to_owned())), ["NoBackup"]);
+        assert_eq!(failed(|k| k.data_age = None), ["DataTooOld"]);
+        assert_eq!(failed(|k| k.data_age = Some(Duration::from_hours(3))), ["DataTooOld"]);
+        assert_eq!(failed(|k| k.silent_for = Duration::from_secs(59)), ["PrimaryAlive"]);
+    }
+
+    #[test]
+    fn an_operator_can_vouch_for_the_primarys_death_and_for_nothing_else() {
+        assert_eq!(
+            failed(|k| {
+                k.silent_for = Duration::ZERO;
+                k.forced = true;
+            }),
+            [] as [String; 0]
+        );
+        assert_eq!(
+            failed(|k| {
+                k.damaged = Some("x".to_owned());
+                k.forced = true;
+            }),
+            ["NoBackup"]
+        );
+    }
+}

@@ -1,0 +1,4 @@
+//! Promotion and the roles: facts → decide → one action.
+
+pub mod checklist;
+pub mod machine;

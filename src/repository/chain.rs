@@ -1,0 +1,439 @@
+//! Pure: which records of the journal are valid, the same for every reader.
+//!
+//! A [`View`] is what a reader knows after walking slots upward; [`View::step`] moves it by one slot.
+//! No two readers of the same slots can disagree about who holds the term: that is the fence.
+//!
+//! What may go wrong: junk, a key that we lack, a newer format. Each freezes the view: what stands
+//! beyond is not looked at, except a `Term` that names every junk slot with its digest (an operator
+//! was there).
+
+use super::layout::Mark;
+use super::record::{Body, Commit, Found, HubId, Record};
+use crate::object::Digest;
+use crate::status::{BackupSummary, Frozen, SetSummary};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How many backups a view remembers by their summaries; older ones are read from their slots.
+const SUMMARIES: usize = 1_000;
+
+/// The reason of a freeze that an operator's term may pass by.
+const JUNK: &str = "JunkRecord";
+
+/// Everything that the walked part of a journal says.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The last slot that was walked; 0: none.
+    pub head: u64,
+    /// The last valid record.
+    pub last: Option<Mark>,
+    /// The highest term; 0: none yet.
+    pub epoch: u64,
+    pub holder: Option<HubId>,
+    /// When and where the term began.
+    pub term: Option<Term>,
+    /// Slot of the current `Open`; 0: none in this term.
+    pub incarnation: u64,
+    /// Backups may be committed in this term.
+    pub activated: bool,
+    /// Hubs that held a term once and were superseded.
+    pub superseded: Vec<HubId>,
+    /// Ids of the requests that became a term, each with its epoch.
+    pub requests: BTreeMap<String, u64>,
+    pub newest: Option<Arc<Backup>>,
+    /// Newest backup that a standby may apply.
+    pub usable: Option<Arc<Backup>>,
+    /// Newest usable backup below the current term: what a promotion starts from.
+    pub base: Option<Arc<Backup>>,
+    /// Oldest first.
+    pub backups: Vec<BackupSummary>,
+    /// Slots that hold something, but nothing of ours.
+    pub junk: Vec<Mark>,
+    pub frozen: Option<Frozen>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Term {
+    pub slot: u64,
+    pub at: jiff::Timestamp,
+    pub request: String,
+}
+
+/// A committed backup.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backup {
+    pub mark: Mark,
+    pub epoch: u64,
+    pub hub: HubId,
+    pub at: jiff::Timestamp,
+    pub commit: Commit,
+}
+
+impl Backup {
+    pub fn id(&self) -> String {
+        super::layout::backup_id(self.at, self.mark.slot)
+    }
+
+    pub fn summary(&self, packs_before: &[&super::layout::PackName]) -> BackupSummary {
+        BackupSummary {
+            id: self.id(),
+            slot: self.mark.slot,
+            epoch: self.epoch,
+            hub: self.hub.name.clone(),
+            at: self.at,
+            sets: self
+                .commit
+                .sets
+                .iter()
+                .map(|(set, contents)| {
+                    let bytes =
+                        contents.levels.iter().flat_map(|l| &l.packs).map(|p| p.length).sum();
+                    (
+                        *set,
+                        SetSummary { objects: contents.objects, bytes, changed: contents.changed },
+                    )
+                })
+                .collect(),
+            suspect: self.commit.suspect.clone(),
+            partial: self.commit.partial.iter().map(ToString::to_string).collect(),
+            packs_written: self.commit.packs().filter(|p| !packs_before.contains(&&p.name)).count(),
+        }
+    }
+}
+
+/// Why an authentic record does not count. Nothing of it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Void(pub &'static str);
+
+impl View {
+    /// Moves the view by the content of slot `head + 1`. `Ok(Some(void))`: walked, but it counts for
+    /// nothing. A frozen view stays where it is unless the record is a `Term` that passes the junk by.
+    pub fn step(&mut self, found: Found, sha256: Digest) -> Option<Void> {
+        let mark = Mark { slot: self.head + 1, sha256 };
+        self.head = mark.slot;
+        match found {
+            Found::Record(record) => self.record(&record, mark),
+            Found::Junk { why } => {
+                self.freeze_on_junk(mark, &why);
+                None
+            }
+            Found::UnknownKey { key } => {
+                self.freeze(
+                    "KeyMissing",
+                    format!(
+                        "slot {} was written under the key {key}, which this hub does not hold",
+                        mark.slot
+                    ),
+                    "add that key file to encryption.keyFiles on this hub and restart".to_owned(),
+                );
+                None
+            }
+            Found::Newer { why } => {
+                self.freeze(
+                    "UnknownRecord",
+                    format!("slot {} was written by a newer version: {why}", mark.slot),
+                    "upgrade this hub's understudy".to_owned(),
+                );
+                None
+            }
+        }
+    }
+
+    fn record(&mut self, record: &Record, mark: Mark) -> Option<Void> {
+        if self.frozen.is_some() {
+            if !self.passes_junk(record) {
+                return Some(Void("it stands beyond junk"));
+            }
+            self.frozen = None;
+            self.junk.clear();
+        }
+        if record.prev != self.last {
+            self.freeze_on_junk(mark, "it does not continue the chain of records");
+            return None;
+        }
+        if let Some(void) = self.voids(record) {
+            return Some(void);
+        }
+        self.apply(record, mark);
+        self.last = Some(mark);
+        None
+    }
+
+    /// An operator's term names every junk slot and its digest, and continues the chain before it.
+    fn passes_junk(&self, record: &Record) -> bool {
+        let junk_alone = self.frozen.as_ref().is_some_and(|frozen| frozen.reason == JUNK);
+        junk_alone
+            && matches!(&record.body, Body::Term { skips, .. } if !self.junk.is_empty() && *skips == self.junk)
+            && record.epoch == self.epoch + 1
+            && record.prev == self.last
+    }
+
+    fn voids(&self, record: &Record) -> Option<Void> {
+        let holds = self.holder.as_ref() == Some(&record.hub) && record.epoch == self.epoch;
+        let current = holds && record.incarnation == self.incarnation && self.incarnation != 0;
+        let (counts, otherwise) = match &record.body {
+            Body::Init => (self.last.is_none(), "a repository is initialised once"),
+            _ if self.last.is_none() => (false, "the repository is not initialised"),
+            Body::Term { .. } => (record.epoch == self.epoch + 1, "its epoch is not the next one"),
+            Body::Open => (holds, "its hub does not hold the term"),
+            Body::Commit(_) | Body::Activated { .. } if !current => {
+                (false, "its writer is not the current one of the term")
+            }
+            Body::Commit(_) => (self.activated, "the term is not activated"),
+            Body::Activated { .. } => (true, ""),
+        };
+        (!counts).then_some(Void(otherwise))
+    }
+
+    fn apply(&mut self, record: &Record, mark: Mark) {
+        match &record.body {
+            Body::Init => {}
+            Body::Term { request, skips: _ } => {
+                if let Some(before) = self.holder.replace(record.hub.clone())
+                    && before != record.hub
+                {
+                    self.superseded.push(before);
+                }
+                self.superseded.retain(|hub| *hub != record.hub);
+                self.epoch = record.epoch;
+                self.incarnation = 0;
+                // There is nothing to activate from before the first term.
+                self.activated = record.epoch == 1;
+                self.requests.insert(request.clone(), record.epoch);
+                self.term = Some(Term { slot: mark.slot, at: record.at, request: request.clone() });
+                self.base.clone_from(&self.usable);
+            }
+            Body::Open => self.incarnation = mark.slot,
+            Body::Activated { failed: _ } => self.activated = true,
+            Body::Commit(commit) => self.commit(record, commit, mark),
+        }
+    }
+
+    fn commit(&mut self, record: &Record, commit: &Commit, mark: Mark) {
+        let backup = Arc::new(Backup {
+            mark,
+            epoch: record.epoch,
+            hub: record.hub.clone(),
+            at: record.at,
+            commit: commit.clone(),
+        });
+        let before: Vec<_> =
+            self.newest.iter().flat_map(|b| b.commit.packs()).map(|p| &p.name).collect();
+        let summary = backup.summary(&before);
+        self.backups.push(summary);
+        if self.backups.len() > SUMMARIES {
+            self.backups.remove(0);
+        }
+        if commit.suspect.is_none() {
+            self.usable = Some(backup.clone());
+        }
+        self.newest = Some(backup);
+    }
+
+    fn freeze_on_junk(&mut self, mark: Mark, why: &str) {
+        self.junk.push(mark);
+        self.freeze(
+            JUNK,
+            format!("slot {} of the journal cannot be trusted: {why}", mark.slot),
+            format!("look at the storage: who wrote {}?", super::layout::journal_key(mark.slot)),
+        );
+    }
+
+    /// The first reason stays: it is the one to mend.
+    fn freeze(&mut self, reason: &str, message: String, hint: String) {
+        self.frozen.get_or_insert(Frozen { reason: reason.to_owned(), message, hint });
+    }
+
+    pub fn is_holder(&self, hub: &HubId) -> bool {
+        self.holder.as_ref() == Some(hub)
+    }
+
+    pub fn was_superseded(&self, hub: &HubId) -> bool {
+        self.superseded.contains(hub)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys::tests::new_keys;
+    use super::super::record::tests::record;
+    use super::*;
+
+    fn commit() -> Body {
+        Body::Commit(Commit {
+            sets: BTreeMap::new(),
+            cut: super::super::record::Cut { revision: "1".to_owned(), apart: vec![] },
+            rules: Digest([0; 32]),
+            suspect: None,
+            partial: vec![],
+        })
+    }
+
+    fn suspect() -> Body {
+        let Body::Commit(commit) = commit() else { unreachable!() };
+        Body::Commit(Commit { suspect: Some("it shrank".to_owned()), ..commit })
+    }
+
+    fn term() -> Body {
+        Body::Term { request: "r".to_owned(), skips: vec![] }
+    }
+
+    /// Walks records (epoch, incarnation, hub, body) from slot 1 on; each continues the chain.
+    fn walk(records: Vec<(u64, u64, &str, Body)>) -> (View, Vec<Option<Void>>) {
+        let keys = new_keys();
+        let mut view = View::default();
+        let mut verdicts = vec![];
+        for (epoch, incarnation, hub, body) in records {
+            let slot = view.head + 1;
+            let mut record = record(&keys, slot, epoch, incarnation, hub, body);
+            record.prev = view.last;
+            verdicts.push(view.step(Found::Record(Box::new(record)), digest(slot)));
+        }
+        (view, verdicts)
+    }
+
+    fn digest(slot: u64) -> Digest {
+        Digest::of(&slot.to_be_bytes())
+    }
+
+    /// All but the last record must count; whether the last does is the case.
+    fn check(name: &str, records: Vec<(u64, u64, &str, Body)>, expected: Option<&str>) {
+        let (view, mut verdicts) = walk(records);
+        let last = verdicts.pop().unwrap();
+        assert!(verdicts.iter().all(Option::is_none), "{name}: {verdicts:?}");
+        assert_eq!(last.map(|void| void.0), expected, "{name}");
+        assert_eq!(view.frozen, None, "{name}");
+    }
+
+    #[test]
+    fn records_count_only_from_the_current_writer_of_the_highest_term() {
+        let start = || vec![(0, 0, "a", Body::Init), (1, 0, "a", term()), (1, 0, "a", Body::Open)];
+        let with = |more: Vec<(u64, u64, &'static str, Body)>| [start(), more].concat();
+        let writer = Some("its writer is not the current one of the term");
+        check("a first backup", with(vec![(1, 3, "a", commit())]), None);
+        check(
+            "a second Init",
+            with(vec![(0, 0, "a", Body::Init)]),
+            Some("a repository is initialised once"),
+        );
+        check(
+            "a Term before Init",
+            vec![(1, 0, "a", term())],
+            Some("the repository is not initialised"),
+        );
+        check(
+            "a Term that repeats an epoch",
+            with(vec![(1, 0, "b", term())]),
+            Some("its epoch is not the next one"),
+        );
+        check(
+            "a Term that skips an epoch",
+            with(vec![(3, 0, "b", term())]),
+            Some("its epoch is not the next one"),
+        );
+        check(
+            "an Open of a stranger",
+            with(vec![(1, 0, "b", Body::Open)]),
+            Some("its hub does not hold the term"),
+        );
+        check("a Commit of a stranger", with(vec![(1, 3, "b", commit())]), writer);
+        check("a Commit of no incarnation", with(vec![(1, 0, "a", commit())]), writer);
+        check(
+            "a Commit of an older incarnation",
+            with(vec![(1, 0, "a", Body::Open), (1, 3, "a", commit())]),
+            writer,
+        );
+        check(
+            "a Commit of a superseded hub",
+            with(vec![(2, 0, "b", term()), (1, 3, "a", commit())]),
+            writer,
+        );
+        check(
+            "an Open of a superseded hub",
+            with(vec![(2, 0, "b", term()), (1, 0, "a", Body::Open)]),
+            Some("its hub does not hold the term"),
+        );
+        let promoted = || with(vec![(2, 0, "b", term()), (2, 0, "b", Body::Open)]);
+        check(
+            "a Commit before Activated",
+            [promoted(), vec![(2, 5, "b", commit())]].concat(),
+            Some("the term is not activated"),
+        );
+        check(
+            "a Commit after Activated",
+            [
+                promoted(),
+                vec![(2, 5, "b", Body::Activated { failed: vec![] }), (2, 5, "b", commit())],
+            ]
+            .concat(),
+            None,
+        );
+    }
+
+    #[test]
+    fn a_promotion_starts_from_the_newest_usable_backup_below_its_term() {
+        let (view, _) = walk(vec![
+            (0, 0, "a", Body::Init),
+            (1, 0, "a", term()),
+            (1, 0, "a", Body::Open),
+            (1, 3, "a", commit()),
+            (1, 3, "a", suspect()),
+            (2, 0, "b", term()),
+            (2, 0, "b", Body::Open),
+            (2, 7, "b", Body::Activated { failed: vec![] }),
+            (2, 7, "b", commit()),
+        ]);
+        assert_eq!(view.base.as_ref().unwrap().mark.slot, 4);
+        assert_eq!(view.usable.as_ref().unwrap().mark.slot, 9);
+        assert_eq!(view.superseded, [HubId { name: "a".to_owned(), uid: "uid-a".to_owned() }]);
+        assert_eq!(view.backups.len(), 3);
+    }
+
+    #[test]
+    fn junk_freezes_until_a_term_passes_it_by_name() {
+        let keys = new_keys();
+        let (mut view, _) =
+            walk(vec![(0, 0, "a", Body::Init), (1, 0, "a", term()), (1, 0, "a", Body::Open)]);
+        view.step(Found::Junk { why: "its MAC is wrong".to_owned() }, digest(4));
+        assert_eq!(view.frozen.as_ref().unwrap().reason, "JunkRecord");
+        let step = |view: &mut View, epoch, incarnation, hub, body| {
+            let slot = view.head + 1;
+            let mut record = record(&keys, slot, epoch, incarnation, hub, body);
+            record.prev = view.last;
+            view.step(Found::Record(Box::new(record)), digest(slot))
+        };
+        assert_eq!(step(&mut view, 1, 3, "a", commit()), Some(Void("it stands beyond junk")));
+        assert_eq!(step(&mut view, 2, 0, "b", term()), Some(Void("it stands beyond junk")));
+        let skips =
+            |sha256| Body::Term { request: "r".to_owned(), skips: vec![Mark { slot: 4, sha256 }] };
+        assert_eq!(
+            step(&mut view, 2, 0, "b", skips(digest(5))),
+            Some(Void("it stands beyond junk"))
+        );
+        assert_eq!(step(&mut view, 2, 0, "b", skips(digest(4))), None);
+        assert_eq!((view.epoch, view.frozen.clone()), (2, None));
+    }
+
+    #[test]
+    fn a_record_that_does_not_continue_the_chain_is_junk() {
+        let keys = new_keys();
+        let (mut view, _) = walk(vec![(0, 0, "a", Body::Init), (1, 0, "a", term())]);
+        let mut open = record(&keys, 3, 1, 0, "a", Body::Open);
+        open.prev = Some(Mark { slot: 1, sha256: digest(9) });
+        view.step(Found::Record(Box::new(open)), digest(3));
+        assert_eq!(view.frozen.unwrap().reason, "JunkRecord");
+        assert_eq!(view.incarnation, 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_freezes_with_its_own_reason() {
+        for (found, reason) in [
+            (Found::UnknownKey { key: "k".to_owned() }, "KeyMissing"),
+            (Found::Newer { why: "w".to_owned() }, "UnknownRecord"),
+        ] {
+            let mut view = View::default();
+            view.step(found, digest(1));
+            assert_eq!(view.frozen.unwrap().reason, reason);
+        }
+    }
+}

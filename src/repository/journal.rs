@@ -1,0 +1,316 @@
+//! The journal: reading it to its head, and the one way to append to it.
+//!
+//! Contract of `append`: the record's bytes are fixed before the first attempt; the same bytes go to
+//! the same slot again until the answer is definite, because the loss of an answer after the write is
+//! the normal failure. A slot is settled by what stands in it, never by what an attempt returned.
+
+use super::chain::View;
+use super::keys::Keys;
+use super::layout::{self, JOURNAL, Mark, RECORD_LIMIT, REPO, Repo};
+use super::record::{self, Body, Found, HubId, Record, RepoError};
+use super::storage::{Created, Storage, StorageError};
+use crate::object::Digest;
+use crate::retry::{self, Next, Policy};
+use crate::status::Frozen;
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Slots read at once while catching up. Grows from one, so that a poll costs one request.
+const READ_WIDTH: u32 = 32;
+
+/// A slot is settled or the process dies: there is no third way.
+const UNTIL_DEFINITE: Policy =
+    Policy { first: Duration::from_millis(100), cap: Duration::from_secs(5), give_up_after: None };
+
+pub struct Journal {
+    storage: Storage,
+    keys: Arc<Keys>,
+    repo: Repo,
+    view: View,
+    /// What this hub has seen of the journal before.
+    watermark: Option<Mark>,
+}
+
+/// Who appends.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    pub hub: HubId,
+    pub epoch: u64,
+    pub incarnation: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("failed to reach the storage")]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Repo(#[from] RepoError),
+    #[error("the journal cannot be used: {} ({})", .0.message, .0.hint)]
+    Frozen(Frozen),
+    #[error("{key} exists, but a read does not show it")]
+    Stale { key: String },
+    #[error("{why}")]
+    NotAllowed { why: String },
+}
+
+impl Journal {
+    /// `None`: there is no repository at this place yet.
+    /// With a `watermark`, a journal that does not hold that record any more is not followed.
+    pub async fn open(
+        storage: Storage,
+        keys: Arc<Keys>,
+        watermark: Option<Mark>,
+    ) -> Result<Option<Self>, JournalError> {
+        let Some(stored) = storage.get(REPO, RECORD_LIMIT).await? else { return Ok(None) };
+        let repo = record::decode_repo(&stored.bytes, &keys)?;
+        Ok(Some(Self { storage, keys, repo, view: View::default(), watermark }))
+    }
+
+    /// Makes the repository, or finds that another hub has just made it.
+    pub async fn create(storage: Storage, keys: Arc<Keys>, id: u128) -> Result<Self, JournalError> {
+        let repo = Repo {
+            format: layout::FORMAT,
+            repository: format!("{id:032x}"),
+            suite: "sha256 hmac-sha256 age-x25519 zstd".to_owned(),
+            key: keys.id().to_owned(),
+        };
+        let bytes = Bytes::from(record::encode_repo(&repo, &keys));
+        match settle(&storage, REPO, &bytes).await? {
+            Settled::Ours => {
+                Ok(Self { storage, keys, repo, view: View::default(), watermark: None })
+            }
+            Settled::Theirs => {
+                Self::open(storage, keys, None).await?.ok_or(JournalError::Repo(RepoError::Damaged))
+            }
+        }
+    }
+
+    pub fn repository(&self) -> &str {
+        &self.repo.repository
+    }
+
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Reads from the last walked slot to the head.
+    pub async fn refresh(&mut self) -> Result<&View, JournalError> {
+        let mut width: u32 = 1;
+        while self.read_slots(width).await? {
+            width = (width * 2).min(READ_WIDTH);
+        }
+        if let Some(seen) = self.watermark
+            && seen.slot > self.view.head
+        {
+            let (head, slot) = (self.view.head, seen.slot);
+            let message =
+                format!("the journal ends at slot {head}, but this hub has seen slot {slot}");
+            self.freeze("Rewound", message);
+        }
+        Ok(&self.view)
+    }
+
+    /// Walks up to `width` further slots. `false`: the head is reached.
+    async fn read_slots(&mut self, width: u32) -> Result<bool, JournalError> {
+        let next = self.view.head + 1;
+        let (storage, keys, repository) = (&self.storage, &self.keys, &self.repo.repository);
+        let mut found = stream::iter(next..next + u64::from(width))
+            .map(|slot| async move {
+                match storage.get(&layout::journal_key(slot), RECORD_LIMIT).await {
+                    Ok(None) => Ok(None),
+                    Ok(Some(stored)) => {
+                        let found = record::decode(&stored.bytes, repository, slot, keys);
+                        Ok(Some((found, Digest::of(&stored.bytes))))
+                    }
+                    // Whatever it is, it is not a record, and it must not look like an outage.
+                    Err(StorageError::TooLarge { size, .. }) => {
+                        let why =
+                            format!("it has {size} bytes, a record has at most {RECORD_LIMIT}");
+                        Ok(Some((Found::Junk { why }, Digest::of(&size.to_be_bytes()))))
+                    }
+                    Err(error) => Err(error),
+                }
+            })
+            .buffered(READ_WIDTH as usize)
+            .collect::<Vec<_>>()
+            .await
+            .into_iter();
+        loop {
+            match found.next() {
+                None => return Ok(true),
+                Some(slot) => match slot? {
+                    None => return Ok(false),
+                    Some((found, sha256)) => self.step(found, sha256),
+                },
+            }
+        }
+    }
+
+    fn step(&mut self, found: Found, sha256: Digest) {
+        let frozen = self.view.frozen.is_some();
+        if let Some(void) = self.view.step(found, sha256) {
+            tracing::warn!(
+                slot = self.view.head,
+                why = void.0,
+                "a record of the journal does not count"
+            );
+        }
+        if let Some(frozen) = self.view.frozen.as_ref().filter(|_| !frozen) {
+            let Frozen { reason, message, hint } = frozen;
+            tracing::error!(reason, message, hint, "the journal is frozen");
+        }
+        self.compare_with_watermark(Mark { slot: self.view.head, sha256 });
+    }
+
+    /// Freezes the view when a slot stands above the first absent one: records were taken away.
+    /// Costs a LIST; for a first term, a promotion and a start without a watermark.
+    pub async fn look_for_holes(&mut self) -> Result<(), JournalError> {
+        let after = layout::journal_key(self.view.head);
+        let above = self.storage.list(JOURNAL, Some(&after)).await?;
+        let Some(highest) = above.iter().filter_map(|e| layout::slot_of_key(&e.key)).max() else {
+            return Ok(());
+        };
+        // What was listed may have been appended since we read; what is still above the head was not.
+        self.refresh().await?;
+        if highest > self.view.head {
+            let absent = self.view.head + 1;
+            let message =
+                format!("slot {absent} of the journal is missing although slot {highest} exists");
+            self.freeze("JournalHole", message);
+        }
+        Ok(())
+    }
+
+    /// A journal that lost or changed what this hub has seen is not followed (I17).
+    fn compare_with_watermark(&mut self, mark: Mark) {
+        let Some(seen) = self.watermark else { return };
+        if mark.slot == seen.slot && mark.sha256 != seen.sha256 {
+            let slot = seen.slot;
+            let message =
+                format!("slot {slot} of the journal is not the one that this hub has seen");
+            self.freeze("JournalFork", message);
+        }
+    }
+
+    fn freeze(&mut self, reason: &str, message: String) {
+        let hint = "find out who changed the storage; restore the objects below journal/ from its own versions";
+        tracing::error!(reason, message, "the journal is frozen");
+        self.view.frozen.get_or_insert(Frozen {
+            reason: reason.to_owned(),
+            message,
+            hint: hint.to_owned(),
+        });
+    }
+
+    /// Appends one record. `allowed` is asked against the head before every choice of a slot; after
+    /// the first attempt at a slot nothing stops it but a definite answer.
+    ///
+    /// Returns the slot. The view then reaches at least to the head as it was after the write: a
+    /// `Term` above the record shows in it, and decides.
+    pub async fn append(
+        &mut self,
+        writer: &Writer,
+        body: Body,
+        allowed: impl Fn(&View) -> Result<(), String>,
+    ) -> Result<u64, JournalError> {
+        let nonce = format!("{:032x}", crate::clock::random());
+        loop {
+            self.refresh().await?;
+            let passes_junk = matches!(&body, Body::Term { skips, .. } if !skips.is_empty());
+            if let Some(frozen) = self.view.frozen.clone().filter(|_| !passes_junk) {
+                return Err(JournalError::Frozen(frozen));
+            }
+            allowed(&self.view).map_err(|why| JournalError::NotAllowed { why })?;
+            let slot = self.view.head + 1;
+            let record = Record {
+                repository: self.repo.repository.clone(),
+                slot,
+                epoch: writer.epoch,
+                incarnation: writer.incarnation,
+                hub: writer.hub.clone(),
+                nonce: nonce.clone(),
+                prev: self.view.last,
+                key: self.keys.id().to_owned(),
+                writer: env!("CARGO_PKG_VERSION").to_owned(),
+                at: crate::clock::now(),
+                requires: vec![],
+                body: body.clone(),
+            };
+            let bytes = Bytes::from(record::encode(&record, &self.keys));
+            if bytes.len() as u64 > RECORD_LIMIT {
+                let why = format!(
+                    "the record has {} bytes, at most {RECORD_LIMIT} fit into a slot",
+                    bytes.len()
+                );
+                return Err(JournalError::NotAllowed { why });
+            }
+            if settle(&self.storage, &layout::journal_key(slot), &bytes).await? == Settled::Ours {
+                tracing::info!(
+                    slot,
+                    record = body.name(),
+                    epoch = writer.epoch,
+                    "journal record written"
+                );
+                // The record is durable: reading on must not turn that into a failure.
+                if let Err(error) = self.refresh().await {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        slot,
+                        "failed to read on after the write"
+                    );
+                }
+                return Ok(slot);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settled {
+    Ours,
+    Theirs,
+}
+
+/// Creates `key` with exactly these bytes and finds out, whatever it takes, whose bytes stand there.
+///
+/// Fails only while it is certain that nothing was written: once an answer was lost, only what stands
+/// in the slot is an answer.
+async fn settle(storage: &Storage, key: &str, bytes: &Bytes) -> Result<Settled, JournalError> {
+    let unknown = AtomicBool::new(false);
+    let judge = |error: &JournalError| match error {
+        JournalError::Storage(error) if error.next() != Next::Stop => error.next(),
+        JournalError::Stale { .. } => Next::Again,
+        JournalError::Storage(_)
+        | JournalError::Repo(_)
+        | JournalError::Frozen(_)
+        | JournalError::NotAllowed { .. } => {
+            if unknown.load(Relaxed) {
+                Next::Again
+            } else {
+                Next::Stop
+            }
+        }
+    };
+    retry::retry(&UNTIL_DEFINITE, key, &CancellationToken::new(), judge, || async {
+        let lost = match storage.create(key, bytes.clone()).await {
+            Ok(Created::Yes) => return Ok(Settled::Ours),
+            Ok(Created::Exists) => None,
+            Err(error) if error.next() == Next::Stop => return Err(error.into()),
+            Err(error) => {
+                unknown.store(true, Relaxed);
+                Some(error)
+            }
+        };
+        match (storage.get(key, RECORD_LIMIT).await?, lost) {
+            (Some(stored), _) if stored.bytes == *bytes => Ok(Settled::Ours),
+            (Some(_), _) => Ok(Settled::Theirs),
+            (None, Some(lost)) => Err(lost.into()),
+            (None, None) => Err(JournalError::Stale { key: key.to_owned() }),
+        }
+    })
+    .await
+}

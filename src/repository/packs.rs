@@ -1,0 +1,391 @@
+//! Packs on their way: put into the storage and read back, fetched into the local cache and opened.
+//!
+//! Contract: a pack is named in a commit only after [`PackStore::put`] has read it back; a backup is
+//! used only after [`PackStore::open`] has fetched, verified, decrypted and counted all of it. The
+//! cache holds sealed files and is never trusted: every read verifies the SHA-256 of the commit.
+
+use super::chain::Backup;
+use super::contents::{Contents, Entry};
+use super::keys::Keys;
+use super::layout::{PACK_LIMIT, PackName, pack_key};
+use super::pack::{self, Gone, Line, ObjectLine, PackError, Sealed};
+use super::record::{Commit, PackRef};
+use super::storage::{Storage, StorageError};
+use crate::object::{Digest, ObjectKey, Set};
+use crate::retry::{self, Policy};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Transfers at once: enough to hide the round trip, few enough to bound the memory.
+const TRANSFERS: usize = 4;
+
+/// A run that cannot move one pack for this long fails and starts anew at its next time.
+const PATIENCE: Policy = Policy {
+    first: Duration::from_millis(200),
+    cap: Duration::from_secs(5),
+    give_up_after: Some(Duration::from_mins(2)),
+};
+
+#[derive(Clone)]
+pub struct PackStore {
+    storage: Storage,
+    keys: Arc<Keys>,
+    repository: Arc<str>,
+    cache: PathBuf,
+}
+
+/// A backup of which every byte was authenticated, decrypted and counted.
+pub struct Opened {
+    pub backup: Arc<Backup>,
+    pub contents: Contents,
+    /// By [`Entry::pack`].
+    packs: Vec<(Set, PackRef)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PacksError {
+    #[error("failed to move the pack {pack}")]
+    Storage { pack: PackName, source: StorageError },
+    #[error("the pack {pack} is not in the storage")]
+    Missing { pack: PackName },
+    #[error("the pack {pack} is damaged")]
+    Damaged { pack: PackName, source: PackError },
+    #[error("the set {set} holds {found} objects, its commit says {expected}")]
+    Count { set: Set, found: u64, expected: u64 },
+    #[error("{key} stands in two sets")]
+    TwoSets { key: ObjectKey },
+    #[error("failed to use the cache {path}")]
+    Cache { path: PathBuf, source: std::io::Error },
+    #[error("the thread that opens packs ended early")]
+    Thread,
+}
+
+impl PacksError {
+    /// Nothing of the backup may be used, and trying again will not help.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Missing { .. }
+            | Self::Damaged { .. }
+            | Self::Count { .. }
+            | Self::TwoSets { .. } => true,
+            Self::Storage { source, .. } => source.class() == retry::Class::Damaged,
+            Self::Cache { .. } | Self::Thread => false,
+        }
+    }
+}
+
+/// What the lines of one set come to: the newest line of each key.
+type Overlay = HashMap<ObjectKey, Option<Entry>>;
+
+impl PackStore {
+    /// `cache` is created if it is not there.
+    pub fn new(
+        storage: Storage,
+        keys: Arc<Keys>,
+        repository: &str,
+        cache: PathBuf,
+    ) -> Result<Self, PacksError> {
+        std::fs::create_dir_all(&cache)
+            .map_err(|source| PacksError::Cache { path: cache.clone(), source })?;
+        Ok(Self { storage, keys, repository: repository.into(), cache })
+    }
+
+    /// Creates the pack and reads it back. A second attempt sends the same bytes under the same name.
+    pub async fn put(&self, name: &PackName, sealed: Sealed) -> Result<PackRef, PacksError> {
+        let reference = PackRef {
+            name: name.clone(),
+            length: sealed.bytes.len() as u64,
+            sha256: sealed.sha256,
+            lines: sealed.lines,
+        };
+        let bytes = Bytes::from(sealed.bytes);
+        let key = pack_key(name);
+        let create = || self.storage.create(&key, bytes.clone());
+        retry::retry(&PATIENCE, &key, &CancellationToken::new(), StorageError::next, create)
+            .await
+            .map_err(|source| PacksError::Storage { pack: name.clone(), source })?;
+        drop(bytes);
+        self.get(&reference).await?;
+        Ok(reference)
+    }
+
+    /// The bytes of a pack from the storage, verified against the commit.
+    async fn get(&self, reference: &PackRef) -> Result<Bytes, PacksError> {
+        let pack = || reference.name.clone();
+        let key = pack_key(&reference.name);
+        let limit = reference.length.min(PACK_LIMIT);
+        let get = || self.storage.get(&key, limit);
+        let stored =
+            retry::retry(&PATIENCE, &key, &CancellationToken::new(), StorageError::next, get)
+                .await
+                .map_err(|source| PacksError::Storage { pack: pack(), source })?
+                .ok_or_else(|| PacksError::Missing { pack: pack() })?;
+        pack::verify(&stored.bytes, reference)
+            .map_err(|source| PacksError::Damaged { pack: pack(), source })?;
+        Ok(stored.bytes)
+    }
+
+    fn cached(&self, name: &PackName) -> PathBuf {
+        self.cache.join(name.to_string())
+    }
+
+    /// Brings every pack of the commit into the cache. A cached file with other bytes is replaced.
+    async fn fetch(&self, commit: &Commit) -> Result<(), PacksError> {
+        let fetches: Vec<_> = commit.packs().map(|reference| self.fetch_one(reference)).collect();
+        stream::iter(fetches).buffer_unordered(TRANSFERS).try_collect().await
+    }
+
+    async fn fetch_one(&self, reference: &PackRef) -> Result<(), PacksError> {
+        let path = self.cached(&reference.name);
+        if tokio::fs::read(&path).await.is_ok_and(|bytes| pack::verify(&bytes, reference).is_ok()) {
+            return Ok(());
+        }
+        let bytes = self.get(reference).await?;
+        let part = path.with_extension("part");
+        let write = async {
+            tokio::fs::write(&part, &bytes).await?;
+            tokio::fs::rename(&part, &path).await
+        };
+        write.await.map_err(|source| PacksError::Cache { path: path.clone(), source })
+    }
+
+    /// Fetches, verifies, decrypts and counts the whole backup. With the backup that was opened
+    /// before, only the packs that it did not have are read.
+    pub async fn open(
+        &self,
+        backup: Arc<Backup>,
+        before: Option<Opened>,
+    ) -> Result<Opened, PacksError> {
+        self.fetch(&backup.commit).await?;
+        let this = self.clone();
+        let opened = tokio::task::spawn_blocking(move || this.open_cached(backup, before))
+            .await
+            .map_err(|_| PacksError::Thread)??;
+        self.forget_others(&opened.backup.commit).await;
+        Ok(opened)
+    }
+
+    fn open_cached(
+        &self,
+        backup: Arc<Backup>,
+        before: Option<Opened>,
+    ) -> Result<Opened, PacksError> {
+        let (mut contents, mut packs, skip) = match before {
+            Some(before) if continues(&before.backup.commit, &backup.commit) => {
+                let skip: HashSet<PackName> =
+                    before.backup.commit.packs().map(|p| p.name.clone()).collect();
+                (before.contents, before.packs, skip)
+            }
+            _ => (Contents::default(), vec![], HashSet::new()),
+        };
+        let mut overlays = vec![];
+        for (set, set_contents) in &backup.commit.sets {
+            let mut overlay = Overlay::new();
+            let fresh = set_contents
+                .levels
+                .iter()
+                .flat_map(|l| &l.packs)
+                .filter(|p| !skip.contains(&p.name));
+            for reference in fresh {
+                let number =
+                    u32::try_from(packs.len()).expect("a commit of 64 KiB names fewer packs");
+                self.index(reference, *set, number, &mut overlay, &mut contents.gone)?;
+                packs.push((*set, reference.clone()));
+            }
+            overlays.push((*set, overlay));
+        }
+        merge(&mut contents, overlays)?;
+        for (set, set_contents) in &backup.commit.sets {
+            let found = contents.entries.values().filter(|entry| entry.set == *set).count() as u64;
+            let expected = set_contents.objects;
+            if found != expected {
+                return Err(PacksError::Count { set: *set, found, expected });
+            }
+        }
+        Ok(Opened { backup, contents, packs })
+    }
+
+    /// Reads one cached pack into the overlay of its set.
+    fn index(
+        &self,
+        reference: &PackRef,
+        set: Set,
+        number: u32,
+        overlay: &mut Overlay,
+        gone: &mut HashMap<ObjectKey, Gone>,
+    ) -> Result<(), PacksError> {
+        self.lines(reference, set, |line| match line {
+            Line::Object(ObjectLine { key, version, uid, resource_version, object }) => {
+                let entry = Entry {
+                    set,
+                    version: version.into(),
+                    digest: Digest::of(object.get().as_bytes()),
+                    pack: number,
+                    uid: uid.into(),
+                    resource_version: resource_version.into(),
+                    owners: pack::owners(object),
+                };
+                gone.remove(&key);
+                overlay.insert(key, Some(entry));
+                ControlFlow::Continue(())
+            }
+            Line::Gone { key, gone: why } => {
+                gone.insert(key.clone(), why);
+                overlay.insert(key, None);
+                ControlFlow::Continue(())
+            }
+        })
+    }
+
+    fn lines(
+        &self,
+        reference: &PackRef,
+        set: Set,
+        each: impl FnMut(Line<'_>) -> ControlFlow<()>,
+    ) -> Result<(), PacksError> {
+        let path = self.cached(&reference.name);
+        let bytes = std::fs::read(&path).map_err(|source| PacksError::Cache { path, source })?;
+        pack::read(&bytes, reference, &self.repository, set, &self.keys, each)
+            .map_err(|source| PacksError::Damaged { pack: reference.name.clone(), source })
+    }
+
+    /// Hands the objects of one pack of an opened backup to `each`: those whose newest line stands
+    /// there. Blocking.
+    pub fn objects(
+        &self,
+        opened: &Opened,
+        pack: u32,
+        mut each: impl FnMut(ObjectKey, &serde_json::value::RawValue) -> ControlFlow<()>,
+    ) -> Result<(), PacksError> {
+        let Some((set, reference)) = opened.packs.get(pack as usize) else { return Ok(()) };
+        self.lines(reference, *set, |line| match line {
+            Line::Object(ObjectLine { key, object, .. })
+                if opened.contents.entries.get(&key).is_some_and(|entry| entry.pack == pack) =>
+            {
+                each(key, object)
+            }
+            Line::Object(_) | Line::Gone { .. } => ControlFlow::Continue(()),
+        })
+    }
+
+    /// The cache holds what the newest opened backup needs, nothing more.
+    async fn forget_others(&self, commit: &Commit) {
+        let wanted: HashSet<String> = commit.packs().map(|p| p.name.to_string()).collect();
+        let Ok(mut files) = tokio::fs::read_dir(&self.cache).await else { return };
+        while let Ok(Some(file)) = files.next_entry().await {
+            if !wanted.contains(&*file.file_name().to_string_lossy()) {
+                // A file that stays costs room in a temporary folder, nothing else.
+                let _ = tokio::fs::remove_file(file.path()).await;
+            }
+        }
+    }
+}
+
+/// Whether every list of levels of `before` is a prefix of that of `after`, so that reading the rest
+/// is enough.
+fn continues(before: &Commit, after: &Commit) -> bool {
+    before.sets.iter().all(|(set, before)| {
+        after.sets.get(set).is_some_and(|after| after.levels.starts_with(&before.levels))
+    })
+}
+
+/// Removals of all sets first, then what is there: an object that moved is gone from one set and
+/// stands in another.
+fn merge(contents: &mut Contents, overlays: Vec<(Set, Overlay)>) -> Result<(), PacksError> {
+    for (set, overlay) in &overlays {
+        for key in overlay.iter().filter(|(_, entry)| entry.is_none()).map(|(key, _)| key) {
+            if contents.entries.get(key).is_some_and(|entry| entry.set == *set) {
+                contents.entries.remove(key);
+            }
+        }
+    }
+    for (set, overlay) in overlays {
+        for (key, entry) in overlay {
+            let Some(entry) = entry else { continue };
+            if contents.entries.get(&key).is_some_and(|there| there.set != set) {
+                return Err(PacksError::TwoSets { key });
+            }
+            contents.entries.insert(key, entry);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(set: Set) -> Entry {
+        Entry {
+            set,
+            version: "v1".into(),
+            digest: Digest([0; 32]),
+            pack: 0,
+            uid: "u".into(),
+            resource_version: "1".into(),
+            owners: [].into(),
+        }
+    }
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("", "configmaps", "ns", name).unwrap()
+    }
+
+    /// `before` and each overlay: (name, set, there or gone).
+    fn check(
+        name: &str,
+        before: &[(&str, Set)],
+        overlays: &[(Set, &[(&str, bool)])],
+        expected: Option<&[(&str, Set)]>,
+    ) {
+        let mut contents = Contents::default();
+        contents.entries.extend(before.iter().map(|(name, set)| (key(name), entry(*set))));
+        let overlays = overlays
+            .iter()
+            .map(|(set, lines)| {
+                (
+                    *set,
+                    lines
+                        .iter()
+                        .map(|(name, there)| (key(name), there.then(|| entry(*set))))
+                        .collect(),
+                )
+            })
+            .collect();
+        let merged = merge(&mut contents, overlays).ok().map(|()| {
+            let mut found: Vec<_> =
+                contents.entries.iter().map(|(key, e)| (key.name().to_owned(), e.set)).collect();
+            found.sort();
+            found
+        });
+        let expected = expected
+            .map(|list| list.iter().map(|(n, s)| ((*n).to_owned(), *s)).collect::<Vec<_>>());
+        assert_eq!(merged, expected, "{name}");
+    }
+
+    #[test]
+    fn levels_of_all_sets_merge_into_one_view() {
+        use Set::{Activation, Resources};
+        check("an object is added", &[], &[(Resources, &[("a", true)])], Some(&[("a", Resources)]));
+        check("an object goes", &[("a", Resources)], &[(Resources, &[("a", false)])], Some(&[]));
+        check(
+            "an object moves to a set that is read earlier",
+            &[("a", Resources)],
+            &[(Activation, &[("a", true)]), (Resources, &[("a", false)])],
+            Some(&[("a", Activation)]),
+        );
+        check(
+            "an object moves to a set that is read later",
+            &[("a", Activation)],
+            &[(Activation, &[("a", false)]), (Resources, &[("a", true)])],
+            Some(&[("a", Resources)]),
+        );
+        check("an object in two sets", &[("a", Activation)], &[(Resources, &[("a", true)])], None);
+    }
+}

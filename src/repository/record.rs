@@ -1,0 +1,365 @@
+//! Pure: what stands in one slot of the journal, and how it is written down.
+//!
+//! A record is one line of JSON, then one line with the MAC over those very bytes: no canonical form
+//! is needed, and `head -1 | jq` reads it. The bytes count, never a re-encoding of them.
+
+use super::keys::{Keys, MacError};
+use super::layout::{Mark, PackName, Repo};
+use crate::object::{Digest, GroupResource, Set};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Prefixes keep a MAC for one kind of object from ever standing under another.
+const RECORD_DOMAIN: &[u8] = b"record\n";
+const REPO_DOMAIN: &[u8] = b"repo\n";
+const BEAT_DOMAIN: &[u8] = b"beat\n";
+
+/// Features that a reader must understand to read this journal. None so far.
+const KNOWN_FEATURES: [&str; 0] = [];
+
+/// A hub is its configured name plus the UID of its `kube-system` namespace: a cluster that was
+/// rebuilt under the old name is another hub.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubId {
+    pub name: String,
+    pub uid: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub repository: String,
+    pub slot: u64,
+    pub epoch: u64,
+    /// Slot of the `Open` under which it was written; 0 before one (`Init`, `Term`, `Open`).
+    pub incarnation: u64,
+    pub hub: HubId,
+    /// One logical attempt to append; tells our own record from another's after a lost answer.
+    pub nonce: String,
+    /// The last valid record before this one; none before `Init`.
+    pub prev: Option<Mark>,
+    /// Id of the key of the MAC.
+    pub key: String,
+    /// Version of the program.
+    pub writer: String,
+    /// The writer's wall clock: for people, never for decisions.
+    pub at: Timestamp,
+    /// Features without which this record must not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+pub enum Body {
+    /// The first record of a repository.
+    Init,
+    /// A hub takes ownership: the fence, and the point of no return of a promotion.
+    Term {
+        /// Id of the request that asked for it.
+        request: String,
+        /// Junk that an operator's term passes by, each slot by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skips: Vec<Mark>,
+    },
+    /// One run of the daemon begins to write; earlier ones of this term are void.
+    Open,
+    Commit(Commit),
+    /// Activation is done; from here the term may commit backups.
+    Activated {
+        /// Objects that could not be restored, as `resource.group ns/name: reason`, shortened.
+        failed: Vec<String>,
+    },
+}
+
+impl Body {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Body::Init => "Init",
+            Body::Term { .. } => "Term",
+            Body::Open => "Open",
+            Body::Commit(_) => "Commit",
+            Body::Activated { .. } => "Activated",
+        }
+    }
+}
+
+/// A backup: three sets at one instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    pub sets: BTreeMap<Set, SetContents>,
+    pub cut: Cut,
+    /// Digest of the selection and cleaning rules: under other rules nothing is "unchanged".
+    pub rules: Digest,
+    /// Why standbys must not apply it without an acknowledgement.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect: Option<String>,
+    /// Kinds (or whole groups, `*`) that could not be listed; their objects are those of their last
+    /// complete listing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<GroupResource>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The revision at which every kind was listed.
+    pub revision: String,
+    /// Kinds that do not share the store and were listed at a revision of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub apart: Vec<GroupResource>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SetContents {
+    /// Oldest first; the newest line of a key wins. The first is the base.
+    pub levels: Vec<Level>,
+    pub objects: u64,
+    /// Added, changed and removed against the backup before.
+    pub changed: u64,
+    /// Objects by kind.
+    pub kinds: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Level {
+    pub packs: Vec<PackRef>,
+}
+
+/// Authenticates a pack to the byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackRef {
+    pub name: PackName,
+    /// Of the sealed file, in bytes.
+    pub length: u64,
+    /// Of the sealed file.
+    pub sha256: Digest,
+    /// Lines after the header.
+    pub lines: u64,
+}
+
+impl Commit {
+    pub fn packs(&self) -> impl Iterator<Item = &PackRef> {
+        self.sets.values().flat_map(|set| &set.levels).flat_map(|level| &level.packs)
+    }
+}
+
+/// What was found in a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    Record(Box<Record>),
+    /// Not written by a member of the pair, or not for this place.
+    Junk {
+        why: String,
+    },
+    /// Authenticated by a key that we do not hold.
+    UnknownKey {
+        key: String,
+    },
+    /// Authentic, but a newer program's.
+    Newer {
+        why: String,
+    },
+}
+
+/// The bytes of a record. At most [`super::layout::RECORD_LIMIT`] by the limits on its parts.
+pub fn encode(record: &Record, keys: &Keys) -> Vec<u8> {
+    signed(serde_json::to_vec(record).expect("a record is plain data"), RECORD_DOMAIN, keys)
+}
+
+/// Reads what stands in `slot` of `repository`. Whether it is *valid* there, [`super::chain`] tells.
+pub fn decode(bytes: &[u8], repository: &str, slot: u64, keys: &Keys) -> Found {
+    #[derive(Deserialize)]
+    struct Head {
+        key: String,
+    }
+    let Some((line, mac)) = split(bytes) else {
+        return Found::Junk { why: "it is not one line and its MAC".to_owned() };
+    };
+    let Ok(Head { key }) = serde_json::from_slice(line) else {
+        return Found::Junk { why: "its first line is not a record".to_owned() };
+    };
+    match verify(line, mac, RECORD_DOMAIN, &key, keys) {
+        Err(MacError::UnknownKey) => return Found::UnknownKey { key },
+        Err(MacError::Wrong) => return Found::Junk { why: "its MAC is wrong".to_owned() },
+        Ok(()) => {}
+    }
+    // From here on it is authentic: what cannot be read is newer than we are, not junk.
+    let record: Record = match serde_json::from_slice(line) {
+        Ok(record) => record,
+        Err(error) => return Found::Newer { why: error.to_string() },
+    };
+    if let Some(feature) = record.requires.iter().find(|f| !KNOWN_FEATURES.contains(&f.as_str())) {
+        return Found::Newer { why: format!("it requires the feature {feature:?}") };
+    }
+    if record.repository != repository {
+        return Found::Junk { why: format!("it belongs to repository {}", record.repository) };
+    }
+    if record.slot != slot {
+        return Found::Junk { why: format!("it was written for slot {}", record.slot) };
+    }
+    Found::Record(Box::new(record))
+}
+
+pub fn encode_repo(repo: &Repo, keys: &Keys) -> Vec<u8> {
+    signed(serde_json::to_vec(repo).expect("it is plain data"), REPO_DOMAIN, keys)
+}
+
+/// The content of `repo`, or why it cannot be trusted.
+pub fn decode_repo(bytes: &[u8], keys: &Keys) -> Result<Repo, RepoError> {
+    let (line, mac) = split(bytes).ok_or(RepoError::Damaged)?;
+    let repo: Repo = serde_json::from_slice(line).map_err(|_| RepoError::Damaged)?;
+    match verify(line, mac, REPO_DOMAIN, &repo.key, keys) {
+        Err(MacError::UnknownKey) => Err(RepoError::UnknownKey { key: repo.key }),
+        Err(MacError::Wrong) => Err(RepoError::Damaged),
+        Ok(()) if repo.format != super::layout::FORMAT => {
+            Err(RepoError::Newer { format: repo.format })
+        }
+        Ok(()) => Ok(repo),
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RepoError {
+    #[error("the object `repo` is damaged or was not written by a holder of the pair key")]
+    Damaged,
+    #[error("the object `repo` was written under the key {key}, which this hub does not hold")]
+    UnknownKey { key: String },
+    #[error(
+        "the repository has format {format}, this program reads format {}",
+        super::layout::FORMAT
+    )]
+    Newer { format: u32 },
+}
+
+/// A sign of life. Information, never safety: silence is judged by its bytes not changing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beat {
+    pub repository: String,
+    pub hub: HubId,
+    pub key: String,
+    pub role: crate::status::Role,
+    pub epoch: u64,
+    pub incarnation: u64,
+    /// Rises with every beat of one run.
+    pub counter: u64,
+    /// Random per run, so that a restart that begins to count anew changes the bytes too.
+    pub run: String,
+    pub interval_seconds: f64,
+    /// Newest backup written (primary) or restored (passive).
+    pub backup: Option<String>,
+    /// A passive hub that could be promoted.
+    pub ready: bool,
+    pub at: Timestamp,
+}
+
+pub fn encode_beat(beat: &Beat, keys: &Keys) -> Vec<u8> {
+    signed(serde_json::to_vec(beat).expect("it is plain data"), BEAT_DOMAIN, keys)
+}
+
+/// `None` for everything that is not an authentic beat of this repository.
+pub fn decode_beat(bytes: &[u8], repository: &str, keys: &Keys) -> Option<Beat> {
+    let (line, mac) = split(bytes)?;
+    let beat: Beat = serde_json::from_slice(line).ok()?;
+    verify(line, mac, BEAT_DOMAIN, &beat.key, keys).ok()?;
+    (beat.repository == repository).then_some(beat)
+}
+
+fn signed(mut line: Vec<u8>, domain: &[u8], keys: &Keys) -> Vec<u8> {
+    let mac = keys.sign(&[domain, &line].concat());
+    line.push(b'\n');
+    line.extend_from_slice(mac.as_bytes());
+    line.push(b'\n');
+    line
+}
+
+/// Exactly two lines, each with its end.
+fn split(bytes: &[u8]) -> Option<(&[u8], &str)> {
+    let body = bytes.strip_suffix(b"\n")?;
+    let at = body.iter().position(|b| *b == b'\n')?;
+    let (line, mac) = (&body[..at], &body[at + 1..]);
+    (!mac.contains(&b'\n')).then_some((line, std::str::from_utf8(mac).ok()?))
+}
+
+fn verify(line: &[u8], mac: &str, domain: &[u8], key: &str, keys: &Keys) -> Result<(), MacError> {
+    keys.verify(key, &[domain, line].concat(), mac)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::keys::tests::new_keys;
+    use super::*;
+
+    pub(crate) fn record(
+        keys: &Keys,
+        slot: u64,
+        epoch: u64,
+        incarnation: u64,
+        hub: &str,
+        body: Body,
+    ) -> Record {
+        Record {
+            repository: "repo-1".to_owned(),
+            slot,
+            epoch,
+            incarnation,
+            hub: HubId { name: hub.to_owned(), uid: format!("uid-{hub}") },
+            nonce: format!("nonce-{slot}-{hub}"),
+            prev: None,
+            key: keys.id().to_owned(),
+            writer: "test".to_owned(),
+            at: "2026-11-20T17:30:07Z".parse().unwrap(),
+            requires: vec![],
+            body,
+        }
+    }
+
+    #[test]
+    fn a_record_reads_back_where_it_was_written_and_nowhere_else() {
+        let keys = new_keys();
+        let open = record(&keys, 7, 2, 0, "a", Body::Open);
+        let bytes = encode(&open, &keys);
+        assert_eq!(decode(&bytes, "repo-1", 7, &keys), Found::Record(Box::new(open)));
+        assert!(matches!(decode(&bytes, "repo-1", 8, &keys), Found::Junk { .. }));
+        assert!(matches!(decode(&bytes, "repo-2", 7, &keys), Found::Junk { .. }));
+        assert!(matches!(decode(&bytes, "repo-1", 7, &new_keys()), Found::UnknownKey { .. }));
+    }
+
+    #[test]
+    fn every_flipped_byte_and_every_truncation_of_a_record_is_noticed() {
+        let keys = new_keys();
+        let open = record(&keys, 7, 2, 0, "a", Body::Open);
+        let bytes = encode(&open, &keys);
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(!matches!(decode(&damaged, "repo-1", 7, &keys), Found::Record(_)), "byte {at}");
+            assert!(
+                !matches!(decode(&bytes[..at], "repo-1", 7, &keys), Found::Record(_)),
+                "length {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_authentic_record_of_a_newer_program_is_not_junk() {
+        let keys = new_keys();
+        let mut newer = record(&keys, 7, 2, 0, "a", Body::Open);
+        newer.requires = vec!["time-travel".to_owned()];
+        assert!(matches!(decode(&encode(&newer, &keys), "repo-1", 7, &keys), Found::Newer { .. }));
+    }
+
+    #[test]
+    fn a_mac_for_one_kind_of_object_does_not_hold_for_another() {
+        let keys = new_keys();
+        let repo = Repo {
+            format: 1,
+            repository: "r".to_owned(),
+            suite: "s".to_owned(),
+            key: keys.id().to_owned(),
+        };
+        let bytes = encode_repo(&repo, &keys);
+        assert_eq!(decode_repo(&bytes, &keys), Ok(repo));
+        assert!(matches!(decode(&bytes, "r", 1, &keys), Found::Junk { .. }));
+    }
+}

@@ -1,0 +1,386 @@
+//! Performs a checked plan: waves of parallel writes, a few passes for what could not be written
+//! at once, then deletions. No choices are left here but those that only the server can settle.
+//!
+//! Objects come from the packs as a stream while others are being written, so the memory needed
+//! does not grow with the backup. The run can be stopped between two objects: by cancellation (a
+//! promotion interrupts a sync) or by the guard (another hub holds a higher term). What was written
+//! until then is in `restored`, and nothing is deleted by a run that was stopped.
+
+use super::check::Checked;
+use super::hub::Hub;
+use super::kinds::Kinds;
+use super::known::Restored;
+use super::order::Class;
+use super::owners::{OwnerIndex, key_on_hub};
+use super::plan::{Plan, Verb, Write};
+use super::policy::Policy;
+use super::prune::{Delete, Unlabel};
+use super::remove::{self, Removal};
+use super::report::{Done, Report};
+use super::wave;
+use super::write::Outcome;
+use crate::object::{GroupResource, ObjectKey, Set};
+use crate::repository::contents::{Contents, Entry};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use serde_json::value::RawValue;
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+/// Passes over what may work later (a namespace that is still being deleted, a webhook that is
+/// away) and over references that can be linked now. What is left is the next run's.
+const PASSES: u32 = 3;
+/// Before the second pass; doubled before each further one.
+const PASS_WAIT: Duration = Duration::from_secs(1);
+/// A definition is established within milliseconds, or something is wrong with it.
+const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
+const ESTABLISHED_POLL: Duration = Duration::from_millis(50);
+/// An API server holds each creation of an object whose kind is new for that long: waiting once
+/// is cheaper than waiting in every connection.
+const NEW_KIND_SETTLES: Duration = Duration::from_secs(2);
+/// LISTs and GETs beside the writes.
+const LOOK_UPS_IN_PARALLEL: usize = 8;
+/// Objects between two questions to the guard, and the time between them.
+pub(super) const BATCH: usize = 200;
+pub(super) const BATCH_TIME: Duration = Duration::from_secs(5);
+/// Objects in a row for which the server said nothing at all: it is away, not busy.
+const MAX_UNANSWERED: usize = 4;
+
+pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Calls the sink with every object of a pack (by its number in the opened backup), in any order,
+/// until the sink breaks. It blocks, and is run where blocking is allowed.
+pub type Source = Arc<dyn Fn(u32, &mut Sink<'_>) -> Result<(), SourceError> + Send + Sync>;
+pub type Sink<'a> = dyn FnMut(ObjectKey, &RawValue) -> ControlFlow<()> + 'a;
+
+/// Asked before the first write and then every 200 objects or 5 seconds. `Break` tells why the run
+/// must stop.
+pub type Guard<'a> = &'a (dyn Fn() -> BoxFuture<'static, ControlFlow<String>> + Send + Sync);
+
+/// All that an execution needs beside its plan.
+pub struct Run<'a> {
+    /// Without retries of its own: they would hide the server's complaints from the governor.
+    pub client: &'a kube::Client,
+    pub contents: &'a Contents,
+    pub kinds: &'a Kinds,
+    pub policy: &'a Policy,
+    pub max_in_flight: usize,
+    pub request_timeout: Duration,
+    pub cancel: &'a CancellationToken,
+    pub guard: Guard<'a>,
+    pub source: Source,
+}
+
+/// What does not change while a plan is executed.
+pub(super) struct Context<'a> {
+    pub(super) run: &'a Run<'a>,
+    pub(super) hub: Hub<'a>,
+    index: OwnerIndex<'a>,
+}
+
+/// What has happened until now.
+pub(super) struct Progress<'a> {
+    pub(super) restored: &'a mut Restored,
+    pub(super) report: Report,
+    /// Owners outside the backup, looked up on the hub once a run. None: not there.
+    outside: HashMap<ObjectKey, Option<String>>,
+    later: HashMap<ObjectKey, String>,
+    failed_kinds: HashSet<GroupResource>,
+    unanswered: usize,
+    /// Since the guard was asked last. None: never.
+    pub(super) asked: Option<(Instant, usize)>,
+}
+
+pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) -> Report {
+    let plan = checked.plan();
+    let hub = Hub::new(run.client, run.request_timeout, run.max_in_flight, run.cancel);
+    let context = Context { run, hub, index: OwnerIndex::new(run.contents) };
+    let mut progress = Progress {
+        restored,
+        report: planned(plan),
+        outside: HashMap::new(),
+        later: HashMap::new(),
+        failed_kinds: HashSet::new(),
+        unanswered: 0,
+        asked: None,
+    };
+
+    let mut todo = plan.writes.clone();
+    for pass in 0..PASSES {
+        if pass > 0 {
+            todo = next_pass(&context, &mut progress, plan);
+        }
+        if todo.is_empty() || progress.report.stopped.is_some() {
+            break;
+        }
+        if pass > 0 && !progress.later.is_empty() {
+            let pause = tokio::time::sleep(PASS_WAIT * 2u32.pow(pass - 1));
+            if run.cancel.run_until_cancelled(pause).await.is_none() {
+                progress.stop("the restore was interrupted");
+                break;
+            }
+        }
+        write_all(&context, &mut progress, &todo).await;
+    }
+    for (key, reason) in std::mem::take(&mut progress.later) {
+        progress.fail(context.run.contents, key, reason);
+    }
+    if progress.report.stopped.is_none() {
+        remove_all(&context, &mut progress, plan).await;
+    }
+    progress.report.failed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    progress.report.mutations = context.hub.mutations();
+    progress.report
+}
+
+/// What the plan alone settles.
+fn planned(plan: &Plan) -> Report {
+    let mut report = Report::default();
+    for (line, count) in &plan.summary {
+        let done = match line.verb {
+            Verb::Skip => Done::Skipped,
+            Verb::Refuse => Done::Refused,
+            Verb::Leave | Verb::Hold => Done::Left,
+            Verb::Unchanged => Done::Unchanged,
+            Verb::Create | Verb::Update | Verb::Delete | Verb::Unlabel => continue,
+        };
+        report.add(line.set, done, *count);
+    }
+    for (key, why) in &plan.refused {
+        report.name_refused(key.clone(), (*why).to_owned());
+    }
+    plan.held.iter().for_each(|held| report.hold(held.why.clone()));
+    report
+}
+
+async fn write_all<'a>(context: &'a Context<'a>, progress: &mut Progress<'_>, writes: &'a [Write]) {
+    for wave in writes.chunk_by(|a, b| a.stage == b.stage) {
+        let created = progress.report.count(Done::Created);
+        find_outside_owners(context, progress, wave).await;
+        wave::write(context, progress, wave).await;
+        if progress.report.stopped.is_some() {
+            return;
+        }
+        let new = progress.report.count(Done::Created) > created;
+        if wave[0].stage.class == Class::CustomResourceDefinitions && new {
+            let settle = established(context, progress, wave);
+            if context.run.cancel.run_until_cancelled(settle).await.is_none() {
+                return progress.stop("the restore was interrupted");
+            }
+        }
+    }
+}
+
+/// Waits until the API server serves the new kinds. A kind that does not come makes its objects
+/// fail one by one, with their own reason.
+async fn established(context: &Context<'_>, progress: &Progress<'_>, wave: &[Write]) {
+    let created = wave.iter().filter(|write| progress.restored.get(&write.key).is_some());
+    let polls: Vec<_> = created.map(|write| until_established(context, &write.key)).collect();
+    let polls = futures::stream::iter(polls).buffer_unordered(LOOK_UPS_IN_PARALLEL);
+    if tokio::time::timeout(ESTABLISHED_WITHIN, polls.collect::<Vec<()>>()).await.is_err() {
+        tracing::warn!("not all restored CustomResourceDefinitions were established in time");
+    }
+    tokio::time::sleep(NEW_KIND_SETTLES).await;
+}
+
+async fn until_established(context: &Context<'_>, key: &ObjectKey) {
+    let version = &context.run.contents.entries[key].version;
+    while !context.hub.get(key, version).await.is_ok_and(|body| is_established(&body)) {
+        tokio::time::sleep(ESTABLISHED_POLL).await;
+    }
+}
+
+fn is_established(definition: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Definition {
+        #[serde(default)]
+        status: Status,
+    }
+    #[derive(Default, serde::Deserialize)]
+    struct Status {
+        #[serde(default)]
+        conditions: Vec<Condition>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Condition {
+        r#type: String,
+        status: String,
+    }
+    serde_json::from_slice::<Definition>(definition).is_ok_and(|definition| {
+        let mut conditions = definition.status.conditions.iter();
+        conditions.any(|condition| condition.r#type == "Established" && condition.status == "True")
+    })
+}
+
+/// Asks the hub for owners that the backup lacks, once each.
+async fn find_outside_owners(context: &Context<'_>, progress: &mut Progress<'_>, wave: &[Write]) {
+    let mut wanted = HashMap::new();
+    for write in wave {
+        for owner in &context.run.contents.entries[&write.key].owners {
+            if context.index.find(&write.key, owner).is_none()
+                && let Some(key) = key_on_hub(&write.key, owner, context.run.kinds)
+                && !progress.outside.contains_key(&key)
+                && let Some(kind) = context.run.kinds.of(&key)
+            {
+                wanted.insert(key, kind.version.clone());
+            }
+        }
+    }
+    let looks: Vec<_> =
+        wanted.into_iter().map(|(key, version)| live_uid(context, key, version)).collect();
+    let mut looks = futures::stream::iter(looks).buffer_unordered(LOOK_UPS_IN_PARALLEL);
+    while let Some((key, uid)) = looks.next().await {
+        progress.outside.insert(key, uid);
+    }
+}
+
+async fn live_uid(
+    context: &Context<'_>,
+    key: ObjectKey,
+    version: String,
+) -> (ObjectKey, Option<String>) {
+    let found = context.hub.metadata(&key, &version).await.ok();
+    let living = found.filter(|found| found.deletion_timestamp.is_none());
+    (key, living.map(|found| found.uid.into_string()))
+}
+
+/// Source UID → UID here, for the owners of an object that stand on this hub.
+pub(super) fn links<'a>(
+    context: &Context<'a>,
+    progress: &Progress<'_>,
+    key: &ObjectKey,
+    entry: &'a Entry,
+) -> HashMap<&'a str, String> {
+    let live = entry.owners.iter().filter_map(|owner| {
+        let uid = if let Some(owner) = context.index.find(key, owner) {
+            progress.restored.uid(owner)?.to_owned()
+        } else {
+            let owner = key_on_hub(key, owner, context.run.kinds)?;
+            progress.outside.get(&owner)?.clone()?
+        };
+        Some((&*owner.uid, uid))
+    });
+    live.collect()
+}
+
+/// What may work later, and what was written without a reference whose owner is there by now.
+fn next_pass(context: &Context<'_>, progress: &mut Progress<'_>, plan: &Plan) -> Vec<Write> {
+    let linkable = |write: &Write| {
+        let entry = &context.run.contents.entries[&write.key];
+        let known = progress.restored.get(&write.key);
+        let stripped = known.and_then(|known| known.mark).map_or(0, |mark| mark.stripped);
+        let links = links(context, progress, &write.key, entry);
+        stripped > 0 && entry.owners.len() - links.len() < usize::from(stripped)
+    };
+    let again = plan.writes.iter();
+    again
+        .filter(|write| progress.later.contains_key(&write.key) || linkable(write))
+        .cloned()
+        .collect()
+}
+
+impl Progress<'_> {
+    pub(super) fn stop(&mut self, why: impl Into<String>) {
+        self.report.stopped.get_or_insert(why.into());
+    }
+
+    pub(super) fn record(&mut self, contents: &Contents, key: ObjectKey, outcome: Outcome) {
+        let set = contents.entries.get(&key).map(|entry| entry.set);
+        self.later.remove(&key);
+        if !matches!(outcome, Outcome::Unanswered(_)) {
+            self.unanswered = 0;
+        }
+        match outcome {
+            Outcome::Written(done, known) => {
+                self.report.add(set, done, 1);
+                self.restored.objects.insert(key, known);
+            }
+            Outcome::Kept(known) => {
+                let why = "exists on this hub and is not ours".to_owned();
+                self.report.refuse(set, Done::Kept, key.clone(), why);
+                self.restored.objects.insert(key, known);
+            }
+            Outcome::Refused(why) => self.report.refuse(set, Done::Refused, key, why),
+            Outcome::Failed(reason) => self.fail(contents, key, reason),
+            Outcome::Later(reason) => {
+                self.later.insert(key, reason);
+            }
+            Outcome::Unanswered(reason) => {
+                self.unanswered += 1;
+                if self.unanswered >= MAX_UNANSWERED {
+                    self.stop(format!("the API server is away: {reason}"));
+                }
+                self.later.insert(key, reason);
+            }
+        }
+    }
+
+    pub(super) fn fail(&mut self, contents: &Contents, key: ObjectKey, reason: String) {
+        let set: Option<Set> = contents.entries.get(&key).map(|entry| entry.set);
+        self.failed_kinds.insert(key.group_resource());
+        self.report.fail(set, key, reason);
+    }
+}
+
+/// Deletions and unlabellings. Of a kind of which something failed nothing is removed: the object
+/// that failed may be the one that the others need.
+async fn remove_all(context: &Context<'_>, progress: &mut Progress<'_>, plan: &Plan) {
+    let unlabels: Vec<_> = plan.unlabels.iter().map(|step| unlabel(context, step)).collect();
+    drain(context, progress, unlabels).await;
+
+    for group in plan.deletes.chunk_by(|a, b| Class::of(&a.key) == Class::of(&b.key)) {
+        let mut deletes = Vec::new();
+        for step in group {
+            if progress.failed_kinds.contains(&step.key.group_resource()) {
+                let why = "other objects of its kind could not be restored";
+                progress.report.add(None, Done::Left, 1);
+                progress.report.hold(format!("{}: {why}", step.key));
+            } else {
+                deletes.push(delete(context, step));
+            }
+        }
+        drain(context, progress, deletes).await;
+    }
+}
+
+async fn unlabel<'k>(context: &Context<'_>, step: &'k Unlabel) -> (&'k ObjectKey, Removal) {
+    let removal = remove::unlabel(&context.hub, context.run.kinds, context.run.policy, step);
+    (&step.key, removal.await)
+}
+
+async fn delete<'k>(context: &Context<'_>, step: &'k Delete) -> (&'k ObjectKey, Removal) {
+    let removal = remove::delete(&context.hub, context.run.kinds, context.run.policy, step);
+    (&step.key, removal.await)
+}
+
+async fn drain<'k, F: Future<Output = (&'k ObjectKey, Removal)>>(
+    context: &Context<'_>,
+    progress: &mut Progress<'_>,
+    removals: Vec<F>,
+) {
+    let cancel = context.run.cancel;
+    let removals = removals.into_iter().take_while(|_| !cancel.is_cancelled());
+    let mut removals = futures::stream::iter(removals).buffer_unordered(context.hub.limit());
+    while let Some((key, removal)) = removals.next().await {
+        match removal {
+            Removal::Done(done) => {
+                progress.report.add(None, done, 1);
+                progress.restored.objects.remove(key);
+            }
+            Removal::Held(why) => {
+                progress.report.add(None, Done::Left, 1);
+                progress.report.hold(why);
+            }
+            Removal::Failed(reason) => {
+                progress.failed_kinds.insert(key.group_resource());
+                progress.report.fail(None, key.clone(), reason);
+            }
+        }
+    }
+    if cancel.is_cancelled() {
+        progress.stop("the restore was interrupted");
+    }
+}

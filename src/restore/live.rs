@@ -1,0 +1,197 @@
+//! Reads back from the hub what stands there: what Understudy restored, by its own labels, and
+//! which other objects stand where the backup has one.
+//!
+//! Metadata only. What is ours is selected by label; a kind is listed as a whole only when the
+//! backup holds objects of it that are not ours here, which on a settled standby is rare. A kind
+//! that cannot be read is named and missing from the result: its objects are then found one by one
+//! when their creation meets them, and none of them is deleted.
+
+use super::hub::{Hub, Metadata};
+use super::kinds::Kinds;
+use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Known, Mark, PAIR_LABEL, Restored, Standing};
+use super::policy::Policy;
+use super::request::KubeError;
+use crate::object::{GroupResource, Kind, ObjectKey};
+use crate::repository::contents::Contents;
+use futures::StreamExt as _;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const PAGE: usize = 500;
+const LISTS_IN_PARALLEL: usize = 8;
+/// A LIST whose pages expire is begun anew.
+const ATTEMPTS: usize = 3;
+
+#[derive(Debug, Default)]
+pub struct Live {
+    pub restored: Restored,
+    /// Kinds that could not be read, and why.
+    pub unread: Vec<(GroupResource, String)>,
+}
+
+/// `kinds`: all that may hold objects of ours, which is every kind that this hub can list.
+pub async fn read(
+    client: &kube::Client,
+    timeout: Duration,
+    cancel: &CancellationToken,
+    policy: &Policy,
+    kinds: &Kinds,
+    contents: &Contents,
+) -> Live {
+    let hub = Hub::new(client, timeout, LISTS_IN_PARALLEL, cancel);
+    let mut live = Live::default();
+
+    let mut ours = Vec::new();
+    for kind in kinds.all() {
+        ours.push(list(&hub, kind, selector(PAIR_LABEL, policy), Find::Marked(Standing::Ours)));
+        if policy.adopts_kind(&kind.group, &kind.resource) {
+            let find = Find::Marked(Standing::Adopted);
+            ours.push(list(&hub, kind, selector(ADOPTED_LABEL, policy), find));
+        }
+    }
+    gather(&mut live, ours).await;
+
+    let mut wanted: HashMap<&Kind, HashSet<&ObjectKey>> = HashMap::new();
+    for key in contents.entries.keys() {
+        let unknown = live.restored.get(key).is_none();
+        // What a rule adopts is left for the write, which looks at it anyway.
+        let writable = policy.refuses(key).is_none() && !policy.adopts(key);
+        if unknown
+            && writable
+            && let Some(kind) = kinds.of(key)
+        {
+            wanted.entry(kind).or_default().insert(key);
+        }
+    }
+    let mut others = Vec::new();
+    for (kind, wanted) in wanted {
+        let find = Find::Foreign { wanted, pair: &policy.pair };
+        others.push(list(&hub, kind, String::new(), find));
+    }
+    gather(&mut live, others).await;
+    live
+}
+
+/// Which objects of a list count.
+enum Find<'a> {
+    Marked(Standing),
+    /// Those that stand where the backup has an object. With our label they are ours after all
+    /// (made since the first list, or of a kind that could not be listed) and the write finds out.
+    Foreign {
+        wanted: HashSet<&'a ObjectKey>,
+        pair: &'a str,
+    },
+}
+
+type Listed = Result<Vec<(ObjectKey, Known)>, (GroupResource, KubeError)>;
+
+async fn gather(live: &mut Live, lists: Vec<impl Future<Output = Listed>>) {
+    let mut lists = futures::stream::iter(lists).buffer_unordered(LISTS_IN_PARALLEL);
+    while let Some(found) = lists.next().await {
+        match found {
+            Ok(found) => live.restored.objects.extend(found),
+            Err((kind, error)) => live.unread.push((kind, error.to_string())),
+        }
+    }
+}
+
+fn selector(label: &str, policy: &Policy) -> String {
+    format!("labelSelector={}%3D{}&", label.replace('/', "%2F"), policy.pair)
+}
+
+async fn list(hub: &Hub<'_>, kind: &Kind, selector: String, find: Find<'_>) -> Listed {
+    let query = format!("{selector}limit={PAGE}");
+    let (mut found, mut next, mut attempt) = (Vec::new(), String::new(), 1);
+    loop {
+        let page = if next.is_empty() { query.clone() } else { format!("{query}&continue={next}") };
+        match hub.list(&kind.list_path(), &page).await {
+            Ok(list) => {
+                let objects = list.items.into_iter().map(|item| item.metadata);
+                found.extend(objects.filter_map(|metadata| known(kind, &find, metadata)));
+                next = list.metadata.next;
+                if next.is_empty() {
+                    return Ok(found);
+                }
+            }
+            Err(error) if matches!(error.code(), Some(404 | 405)) => return Ok(Vec::new()),
+            // The answer offers to go on with another revision; that would be no list of anything.
+            Err(error) if error.code() == Some(410) && attempt < ATTEMPTS => {
+                (found, next, attempt) = (Vec::new(), String::new(), attempt + 1);
+            }
+            Err(error) => return Err((kind.group_resource(), error)),
+        }
+    }
+}
+
+fn known(kind: &Kind, find: &Find<'_>, metadata: Metadata) -> Option<(ObjectKey, Known)> {
+    let Metadata {
+        namespace,
+        name,
+        uid,
+        resource_version,
+        labels,
+        annotations,
+        deletion_timestamp,
+    } = metadata;
+    // What is being deleted counts as deleted; a write meets it and waits.
+    if deletion_timestamp.is_some() {
+        return None;
+    }
+    let key = ObjectKey::new(&kind.group, &kind.resource, &namespace, &name).ok()?;
+    let (standing, mark) = match find {
+        Find::Marked(standing) => {
+            let mark = annotations.get(DIGEST_ANNOTATION).and_then(|text| Mark::parse(text));
+            (*standing, mark)
+        }
+        Find::Foreign { wanted, pair } => {
+            let ours = labels.get(PAIR_LABEL).is_some_and(|label| label == pair);
+            if ours || !wanted.contains(&key) {
+                return None;
+            }
+            (Standing::Foreign, None)
+        }
+    };
+    Some((key, Known { standing, mark, uid, resource_version }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{key, kind};
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_back_from_its_metadata() {
+        let metadata: Metadata = serde_json::from_str(
+            r#"{"name":"a","namespace":"ns","uid":"u","resourceVersion":"9","annotations":{"understudy.dev/digest":"0123456789abcdef-s1"}}"#,
+        )
+        .unwrap();
+        let ours = Find::Marked(Standing::Ours);
+        let (found, known) = known(&kind("x.io", "Part", "parts", true), &ours, metadata).unwrap();
+        assert_eq!(found, key("x.io/parts/ns/a"));
+        assert_eq!((&*known.uid, &*known.resource_version), ("u", "9"));
+        assert_eq!(known.mark.map(|mark| mark.stripped), Some(1));
+    }
+
+    #[test]
+    fn foreign_is_what_stands_in_the_way_without_our_label() {
+        let wanted = key("x.io/parts/ns/a");
+        for (name, labels, found) in [
+            ("a", "{}", true),
+            ("a", "null", true),
+            ("a", r#"{"understudy.dev/pair":"us"}"#, true),
+            ("a", r#"{"understudy.dev/pair":"eu"}"#, false),
+            ("b", "{}", false),
+        ] {
+            let metadata = format!(r#"{{"name":"{name}","namespace":"ns","labels":{labels}}}"#);
+            let metadata: Metadata = serde_json::from_str(&metadata).unwrap();
+            let find = Find::Foreign { wanted: HashSet::from([&wanted]), pair: "eu" };
+            let known = known(&kind("x.io", "Part", "parts", true), &find, metadata);
+            assert_eq!(
+                known.is_some_and(|(_, k)| k.standing == Standing::Foreign),
+                found,
+                "{name} {labels}"
+            );
+        }
+    }
+}

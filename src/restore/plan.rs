@@ -1,0 +1,385 @@
+//! Pure: what a restore will do, object by object, each with its reason. Nothing is decided later
+//! except what only the API server can tell (an object exists that is not ours, a namespace is not
+//! empty).
+//!
+//! The plan lists what will be written, deleted, unlabelled or refused. What stays as it is or is
+//! held back is counted only: on a standby that is nearly everything.
+
+use super::kinds::Kinds;
+use super::known::{Known, Restored, Standing};
+use super::order::{self, Stage};
+use super::owners::OwnerIndex;
+use super::policy::{Policy, Scope};
+use super::prune::{self, Delete, Held, Pruning, Unlabel};
+use crate::object::{GroupResource, ObjectKey, Set};
+use crate::repository::contents::{Contents, Entry};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// All that a plan depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Desired<'a> {
+    pub contents: &'a Contents,
+    pub restored: &'a Restored,
+    pub policy: &'a Policy,
+    /// What this hub serves.
+    pub kinds: &'a Kinds,
+    pub scope: Scope,
+    pub pruning: Pruning<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    Create,
+    Update,
+    Delete,
+    Unlabel,
+    Hold,
+    Refuse,
+    Skip,
+    Leave,
+    Unchanged,
+}
+
+impl Verb {
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Create => "create",
+            Verb::Update => "update",
+            Verb::Delete => "delete",
+            Verb::Unlabel => "unlabel",
+            Verb::Hold => "hold",
+            Verb::Refuse => "refuse",
+            Verb::Skip => "skip",
+            Verb::Leave => "leave",
+            Verb::Unchanged => "unchanged",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    pub key: ObjectKey,
+    pub stage: Stage,
+    /// False: create.
+    pub update: bool,
+    pub why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Line {
+    pub verb: Verb,
+    pub kind: GroupResource,
+    /// None: the object is not in the backup.
+    pub set: Option<Set>,
+    pub why: &'static str,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order of their stages.
+    pub writes: Vec<Write>,
+    /// What was owned before its owners, namespaces last.
+    pub deletes: Vec<Delete>,
+    pub unlabels: Vec<Unlabel>,
+    pub refused: Vec<(ObjectKey, &'static str)>,
+    /// More deletions than allowed: none of them is done.
+    pub held: Option<Held>,
+    /// Every object of the backup and every object known on the hub, once.
+    pub summary: BTreeMap<Line, usize>,
+}
+
+impl Plan {
+    /// Nothing to send to the API server.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.deletes.is_empty() && self.unlabels.is_empty()
+    }
+
+    pub fn count(&self, verb: Verb) -> usize {
+        self.summary.iter().filter(|(line, _)| line.verb == verb).map(|(_, count)| count).sum()
+    }
+
+    fn add(&mut self, verb: Verb, key: &ObjectKey, set: Option<Set>, why: &'static str) {
+        let line = Line { verb, kind: key.group_resource(), set, why };
+        *self.summary.entry(line).or_default() += 1;
+    }
+}
+
+pub fn plan(desired: &Desired<'_>) -> Plan {
+    let Desired { contents, restored, .. } = *desired;
+    let index = OwnerIndex::new(contents);
+    let stages = order::stages(contents, &index);
+    let mut plan = Plan::default();
+
+    for (key, entry) in &contents.entries {
+        let (verb, why) = decide(desired, &index, key, entry);
+        plan.add(verb, key, Some(entry.set), why);
+        if matches!(verb, Verb::Create | Verb::Update) {
+            let (stage, update) = (stages.of(key), verb == Verb::Update);
+            plan.writes.push(Write { key: key.clone(), stage, update, why });
+        } else if verb == Verb::Refuse {
+            plan.refused.push((key.clone(), why));
+        }
+    }
+    plan.writes.sort_unstable_by(|a, b| (a.stage, &a.key).cmp(&(b.stage, &b.key)));
+    plan.refused.sort_unstable();
+
+    let absent = restored.objects.iter().filter(|(key, _)| !contents.entries.contains_key(key));
+    let removals = prune::removals(desired, absent);
+    for (key, why) in &removals.left {
+        plan.add(Verb::Leave, key, None, why);
+    }
+    for delete in &removals.deletes {
+        plan.add(Verb::Delete, &delete.key, None, delete.why);
+    }
+    for unlabel in &removals.unlabels {
+        plan.add(Verb::Unlabel, &unlabel.key, None, unlabel.why);
+    }
+    for delete in removals.held.iter().flat_map(|held| &held.deletes) {
+        plan.add(Verb::Hold, &delete.key, None, "more deletions than allowed in one run");
+    }
+    Plan { deletes: removals.deletes, unlabels: removals.unlabels, held: removals.held, ..plan }
+}
+
+fn decide(
+    desired: &Desired<'_>,
+    index: &OwnerIndex<'_>,
+    key: &ObjectKey,
+    entry: &Entry,
+) -> (Verb, &'static str) {
+    if let Some(why) = unwanted(desired, key, entry) {
+        return why;
+    }
+    match desired.restored.get(key) {
+        None => (Verb::Create, "not on this hub yet"),
+        Some(Known { standing: Standing::Foreign, .. }) => {
+            (Verb::Skip, "exists on this hub and is not ours")
+        }
+        Some(known) => compare(desired, index, key, entry, known),
+    }
+}
+
+/// Why an object is not written, whatever stands on the hub.
+fn unwanted(desired: &Desired<'_>, key: &ObjectKey, entry: &Entry) -> Option<(Verb, &'static str)> {
+    if let Some(why) = desired.policy.refuses(key) {
+        return Some((Verb::Refuse, why));
+    }
+    if entry.set == Set::Activation && desired.scope == Scope::Passive {
+        return Some((Verb::Skip, "held back until this hub holds the term"));
+    }
+    match desired.kinds.of(key) {
+        Some(kind) if kind.namespaced == key.namespace().is_empty() => {
+            Some((Verb::Refuse, "it is not in the scope that its kind has on this hub"))
+        }
+        None if !defined_by_backup(desired, key) => {
+            Some((Verb::Skip, "this hub does not serve the kind"))
+        }
+        Some(_) | None => None,
+    }
+}
+
+/// Whether the CRD of an object's kind is restored along with it.
+fn defined_by_backup(desired: &Desired<'_>, key: &ObjectKey) -> bool {
+    let name = format!("{}.{}", key.resource(), key.group());
+    ObjectKey::new("apiextensions.k8s.io", "customresourcedefinitions", "", &name).is_ok_and(
+        |definition| {
+            desired.contents.entries.contains_key(&definition)
+                && desired.policy.refuses(&definition).is_none()
+        },
+    )
+}
+
+fn compare(
+    desired: &Desired<'_>,
+    index: &OwnerIndex<'_>,
+    key: &ObjectKey,
+    entry: &Entry,
+    known: &Known,
+) -> (Verb, &'static str) {
+    let Some(mark) = known.mark else {
+        return (Verb::Update, "its digest annotation cannot be read");
+    };
+    if !mark.same_content(&entry.digest) {
+        return (Verb::Update, "its content is another in the backup");
+    }
+    if mark.activation != (entry.set == Set::Activation) {
+        return (Verb::Update, "it moved to another set");
+    }
+
+    let (mut missing, mut renewed) = (0, false);
+    for owner in &entry.owners {
+        let found = index.find(key, owner);
+        let known = found.is_some_and(|owner| desired.restored.get(owner).is_some());
+        let written = found.is_some_and(|owner| {
+            let entry = desired.contents.entries.get(owner);
+            entry.is_some_and(|entry| unwanted(desired, owner, entry).is_none())
+        });
+        missing += usize::from(!known && !written);
+        renewed |= !known && written;
+    }
+    if usize::from(mark.stripped) > missing {
+        return (Verb::Update, "an owner that was missing can be linked");
+    }
+    if renewed {
+        return (Verb::Update, "its owner is created anew");
+    }
+    (Verb::Unchanged, "as in the backup")
+}
+
+/// The summary, then every single step.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (Line { verb, kind, set, why }, count) in &self.summary {
+            let set = set.map_or(String::new(), |set| format!(" ({set})"));
+            writeln!(f, "{} {count} {kind}{set}: {why}", verb.name())?;
+        }
+        if let Some(held) = &self.held {
+            writeln!(f, "held: {}", held.why)?;
+        }
+        for write in &self.writes {
+            let verb = if write.update { Verb::Update } else { Verb::Create };
+            writeln!(f, "  {} {}: {}", verb.name(), write.key, write.why)?;
+        }
+        for unlabel in &self.unlabels {
+            writeln!(f, "  unlabel {}: {}", unlabel.key, unlabel.why)?;
+        }
+        for delete in &self.deletes {
+            writeln!(f, "  delete {}: {}", delete.key, delete.why)?;
+        }
+        self.refused.iter().try_for_each(|(key, why)| writeln!(f, "  refuse {key}: {why}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Case, contents, restored};
+    use super::*;
+    use Standing::{Adopted, Foreign, Ours};
+
+    type Live<'a> = &'a [(&'a str, Standing, &'a str, usize)];
+
+    fn check(objects: &[(&str, &[&str])], live: Live<'_>, scope: Scope, expected: &str) {
+        let case =
+            Case { contents: contents(objects), restored: restored(live), ..Case::default() };
+        let plan = plan(&case.desired(scope));
+        let text: Vec<String> =
+            plan.to_string().lines().map(|line| line.trim().to_owned()).collect();
+        let expected: Vec<&str> =
+            expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_first_restore_creates_in_stages_and_holds_activation_back() {
+        check(
+            &[
+                ("x.io/parts/ns/p", &["x.io/things//t"]),
+                ("x.io/things//t", &[]),
+                ("/secrets/ns/s", &[]),
+                ("/namespaces//ns", &[]),
+                ("act.io/clusters//c", &[]),
+                ("/nodes//n", &[]),
+                ("x.io/things/ns/odd", &[]),
+                ("unknown.io/things//u", &[]),
+            ],
+            &[],
+            Scope::Passive,
+            "create 1 namespaces (resources): not on this hub yet
+             create 1 secrets (resources): not on this hub yet
+             create 1 parts.x.io (resources): not on this hub yet
+             create 1 things.x.io (resources): not on this hub yet
+             refuse 1 nodes (resources): objects of this kind belong to the hub that made them
+             refuse 1 things.x.io (resources): it is not in the scope that its kind has on this hub
+             skip 1 clusters.act.io (activation): held back until this hub holds the term
+             skip 1 things.unknown.io (resources): this hub does not serve the kind
+             create namespaces ns: not on this hub yet
+             create secrets ns/s: not on this hub yet
+             create things.x.io t: not on this hub yet
+             create parts.x.io ns/p: not on this hub yet
+             refuse nodes n: objects of this kind belong to the hub that made them
+             refuse things.x.io ns/odd: it is not in the scope that its kind has on this hub",
+        );
+    }
+
+    #[test]
+    fn nothing_is_done_when_nothing_changed() {
+        check(
+            &[("/secrets/ns/s", &[]), ("/secrets/ns/a", &[]), ("/secrets/ns/f", &[])],
+            &[
+                ("/secrets/ns/s", Ours, "/secrets/ns/s", 0),
+                ("/secrets/ns/a", Adopted, "/secrets/ns/a", 0),
+                ("/secrets/ns/f", Foreign, "", 0),
+            ],
+            Scope::Passive,
+            "skip 1 secrets (resources): exists on this hub and is not ours
+             unchanged 2 secrets (resources): as in the backup",
+        );
+    }
+
+    #[test]
+    fn what_changed_is_updated_and_what_left_is_deleted() {
+        check(
+            &[("/secrets/ns/s", &[])],
+            &[("/secrets/ns/s", Ours, "old", 0), ("/secrets/ns/gone", Ours, "x", 0)],
+            Scope::Passive,
+            "update 1 secrets (resources): its content is another in the backup
+             delete 1 secrets: it left the backup
+             update secrets ns/s: its content is another in the backup
+             delete secrets ns/gone: it left the backup",
+        );
+    }
+
+    #[test]
+    fn an_activation_writes_the_rest_links_it_and_deletes_nothing() {
+        check(
+            &[("/secrets/ns/s", &["act.io/clusters//c"]), ("act.io/clusters//c", &[])],
+            &[("/secrets/ns/s", Ours, "/secrets/ns/s", 1), ("/secrets/ns/gone", Ours, "x", 0)],
+            Scope::Activation { epoch: 2 },
+            "create 1 clusters.act.io (activation): not on this hub yet
+             update 1 secrets (resources): an owner that was missing can be linked
+             leave 1 secrets: nothing is deleted during an activation
+             create clusters.act.io c: not on this hub yet
+             update secrets ns/s: an owner that was missing can be linked",
+        );
+    }
+
+    #[test]
+    fn a_reference_that_cannot_be_linked_yet_is_no_reason_to_write() {
+        check(
+            &[("/secrets/ns/s", &["act.io/clusters//c"]), ("act.io/clusters//c", &[])],
+            &[("/secrets/ns/s", Ours, "/secrets/ns/s", 1)],
+            Scope::Passive,
+            "skip 1 clusters.act.io (activation): held back until this hub holds the term
+             unchanged 1 secrets (resources): as in the backup",
+        );
+    }
+
+    #[test]
+    fn an_owner_that_has_to_be_created_again_is_linked_again() {
+        check(
+            &[("/secrets/ns/s", &["x.io/things//t"]), ("x.io/things//t", &[])],
+            &[("/secrets/ns/s", Ours, "/secrets/ns/s", 0)],
+            Scope::Passive,
+            "create 1 things.x.io (resources): not on this hub yet
+             update 1 secrets (resources): its owner is created anew
+             create things.x.io t: not on this hub yet
+             update secrets ns/s: its owner is created anew",
+        );
+    }
+
+    #[test]
+    fn a_kind_that_the_backup_itself_defines_is_restored() {
+        check(
+            &[
+                ("apiextensions.k8s.io/customresourcedefinitions//news.new.io", &[]),
+                ("new.io/news/ns/n", &[]),
+            ],
+            &[],
+            Scope::Passive,
+            "create 1 customresourcedefinitions.apiextensions.k8s.io (resources): not on this hub yet
+             create 1 news.new.io (resources): not on this hub yet
+             create customresourcedefinitions.apiextensions.k8s.io news.new.io: not on this hub yet
+             create news.new.io ns/n: not on this hub yet",
+        );
+    }
+}

@@ -1,0 +1,258 @@
+//! Pure: what is taken away from a hub because it left the backup.
+//!
+//! Deleting is the most dangerous thing that Understudy does, so every doubt means "leave it":
+//! only objects with our label, whose mark can be read, of a kind that the backup holds completely
+//! and that this hub accepts, and only as many as the configuration allows in one run. CRDs are
+//! never deleted (their objects would go with them), nor is what was adopted, nor anything of the
+//! activation set (it manages clusters). Deletions carry UID and resourceVersion as preconditions.
+
+use super::known::{Known, Standing};
+use super::order::Class;
+use super::plan::Desired;
+use super::policy::Scope;
+use crate::object::{GroupResource, ObjectKey};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+
+/// `maxShrink` is a fraction; of a handful of objects any deletion is a large one.
+pub const SHRINK_COUNTS_ABOVE: usize = 5;
+
+pub use crate::repository::pack::Gone;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Pruning<'a> {
+    pub enabled: bool,
+    pub max_deletes: usize,
+    /// Fraction of the objects that are ours.
+    pub max_shrink: f64,
+    /// Kinds that the backup holds completely; of all others nothing is deleted.
+    pub complete: &'a HashSet<GroupResource>,
+    /// What is known about objects that left the backup; what is not named was deleted.
+    pub gone: &'a HashMap<ObjectKey, Gone>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delete {
+    pub key: ObjectKey,
+    pub uid: Box<str>,
+    pub resource_version: Box<str>,
+    pub why: &'static str,
+    /// A namespace: deleting it deletes everything in it.
+    pub only_if_empty: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unlabel {
+    pub key: ObjectKey,
+    pub uid: Box<str>,
+    pub resource_version: Box<str>,
+    pub why: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub why: String,
+    pub deletes: Vec<Delete>,
+}
+
+#[derive(Debug, Default)]
+pub struct Removals {
+    pub deletes: Vec<Delete>,
+    pub unlabels: Vec<Unlabel>,
+    pub left: Vec<(ObjectKey, &'static str)>,
+    pub held: Option<Held>,
+}
+
+enum Verdict {
+    Delete(&'static str),
+    Unlabel(&'static str),
+    Leave(&'static str),
+}
+
+/// Of the objects known on the hub that are not in the backup.
+pub fn removals<'a>(
+    desired: &Desired<'_>,
+    absent: impl Iterator<Item = (&'a ObjectKey, &'a Known)>,
+) -> Removals {
+    let mut removals = Removals::default();
+    for (key, known) in absent {
+        let (uid, resource_version) = (known.uid.clone(), known.resource_version.clone());
+        match decide(desired, key, known) {
+            Verdict::Delete(why) => {
+                let only_if_empty = Class::of(key) == Class::Namespaces;
+                let key = key.clone();
+                removals.deletes.push(Delete { key, uid, resource_version, why, only_if_empty });
+            }
+            Verdict::Unlabel(why) => {
+                removals.unlabels.push(Unlabel { key: key.clone(), uid, resource_version, why });
+            }
+            Verdict::Leave(why) => removals.left.push((key.clone(), why)),
+        }
+    }
+    removals.deletes.sort_unstable_by(|a, b| {
+        (Reverse(Class::of(&a.key)), &a.key).cmp(&(Reverse(Class::of(&b.key)), &b.key))
+    });
+    removals.unlabels.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    removals.left.sort_unstable();
+
+    let ours = desired.restored.ours().count();
+    if let Some(why) = ceiling(&desired.pruning, removals.deletes.len(), ours) {
+        removals.held = Some(Held { why, deletes: std::mem::take(&mut removals.deletes) });
+    }
+    removals
+}
+
+fn decide(desired: &Desired<'_>, key: &ObjectKey, known: &Known) -> Verdict {
+    let Pruning { enabled, complete, gone, max_deletes: _, max_shrink: _ } = desired.pruning;
+    match known.standing {
+        Standing::Adopted => return Verdict::Leave("it was adopted, not made by a restore"),
+        Standing::Foreign => return Verdict::Leave("it is not ours"),
+        Standing::Ours => {}
+    }
+    if let Some(why) = desired.policy.refuses(key) {
+        return Verdict::Leave(why);
+    }
+    if desired.scope != Scope::Passive {
+        return Verdict::Leave("nothing is deleted during an activation");
+    }
+    match known.mark {
+        None => return Verdict::Leave("its digest annotation cannot be read"),
+        Some(mark) if mark.activation => {
+            return Verdict::Leave("objects of the activation set are never deleted");
+        }
+        Some(_) => {}
+    }
+    if Class::of(key) == Class::CustomResourceDefinitions {
+        return Verdict::Leave("definitions of kinds are never deleted");
+    }
+    if !enabled {
+        return Verdict::Leave("passive.prune is off");
+    }
+    match gone.get(key) {
+        Some(Gone::Deselected) => Verdict::Unlabel("no rule of the primary selects it any more"),
+        _ if !complete.contains(&key.group_resource()) => {
+            Verdict::Leave("the backup does not hold its kind completely")
+        }
+        Some(Gone::Deleted | Gone::Moved) | None => Verdict::Delete("it left the backup"),
+    }
+}
+
+/// Why so many deletions are not done without somebody looking at them.
+pub fn ceiling(pruning: &Pruning<'_>, deletes: usize, ours: usize) -> Option<String> {
+    if deletes > pruning.max_deletes {
+        let max = pruning.max_deletes;
+        return Some(format!("{deletes} deletions are more than passive.maxDeletes ({max})"));
+    }
+    // Both are far below 2^52, where a float is exact.
+    #[allow(clippy::cast_precision_loss)]
+    let too_many = deletes as f64 > pruning.max_shrink * ours as f64;
+    (deletes > SHRINK_COUNTS_ABOVE && too_many).then(|| {
+        let max = pruning.max_shrink;
+        format!("{deletes} deletions of {ours} objects are more than passive.maxShrink ({max})")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Case, contents, key, restored};
+    use super::*;
+
+    fn check(name: &str, standing: Standing, gone: Option<Gone>, scope: Scope, expected: &str) {
+        let mut case = Case { restored: restored(&[(name, standing, "x", 0)]), ..Case::default() };
+        case.gone.extend(gone.map(|gone| (key(name), gone)));
+        let desired = case.desired(scope);
+        let removals = removals(&desired, case.restored.objects.iter());
+        let found = match (&removals.deletes[..], &removals.unlabels[..], &removals.left[..]) {
+            ([delete], [], []) => {
+                assert_eq!(*delete.uid, *format!("live:{name}"));
+                assert_eq!(&*delete.resource_version, "5");
+                if delete.only_if_empty { "delete if empty" } else { "delete" }
+            }
+            ([], [_], []) => "unlabel",
+            ([], [], [_]) => "leave",
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{name}");
+    }
+
+    #[test]
+    fn every_doubt_means_leave() {
+        use Standing::{Adopted, Foreign, Ours};
+        for (name, standing, gone, scope, expected) in [
+            ("/secrets/ns/a", Ours, None, Scope::Passive, "delete"),
+            ("/secrets/ns/a", Ours, Some(Gone::Moved), Scope::Passive, "delete"),
+            ("/secrets/ns/a", Ours, Some(Gone::Deselected), Scope::Passive, "unlabel"),
+            ("/namespaces//a", Ours, None, Scope::Passive, "delete if empty"),
+            ("/secrets/ns/a", Adopted, None, Scope::Passive, "leave"),
+            ("/secrets/ns/a", Foreign, None, Scope::Passive, "leave"),
+            ("/secrets/kube-system/a", Ours, None, Scope::Passive, "leave"),
+            ("/secrets/understudy-system/a", Ours, Some(Gone::Deselected), Scope::Passive, "leave"),
+            ("/secrets/ns/a", Ours, None, Scope::Activation { epoch: 2 }, "leave"),
+            ("act.io/clusters//a", Ours, None, Scope::Passive, "leave"),
+            ("partial.io/things//a", Ours, None, Scope::Passive, "leave"),
+            (
+                "apiextensions.k8s.io/customresourcedefinitions//a",
+                Ours,
+                None,
+                Scope::Passive,
+                "leave",
+            ),
+        ] {
+            check(name, standing, gone, scope, expected);
+        }
+    }
+
+    #[test]
+    fn a_mark_that_cannot_be_read_protects() {
+        let mut case = Case {
+            restored: restored(&[("/secrets/ns/a", Standing::Ours, "x", 0)]),
+            ..Case::default()
+        };
+        case.restored.objects.values_mut().for_each(|known| known.mark = None);
+        let removals = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        assert!(removals.deletes.is_empty() && removals.left.len() == 1);
+    }
+
+    #[test]
+    fn the_ceiling_is_a_number_and_a_fraction() {
+        let (complete, gone) = (HashSet::new(), HashMap::new());
+        let pruning = Pruning {
+            enabled: true,
+            max_deletes: 100,
+            max_shrink: 0.3,
+            complete: &complete,
+            gone: &gone,
+        };
+        for (deletes, ours, held) in [
+            (0, 0, false),
+            (5, 5, false),
+            (6, 6, true),
+            (6, 20, false),
+            (7, 20, true),
+            (100, 1000, false),
+            (101, 1000, true),
+        ] {
+            assert_eq!(ceiling(&pruning, deletes, ours).is_some(), held, "{deletes} of {ours}");
+        }
+    }
+
+    #[test]
+    fn above_the_ceiling_nothing_at_all_is_deleted() {
+        let names: Vec<String> = (0..8).map(|n| format!("/secrets/ns/s{n}")).collect();
+        let live: Vec<_> = names.iter().map(|name| (&**name, Standing::Ours, "x", 0)).collect();
+        let case = Case { restored: restored(&live), contents: contents(&[]), ..Case::default() };
+        let removals = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        assert!(removals.deletes.is_empty());
+        assert_eq!(removals.held.map(|held| held.deletes.len()), Some(8));
+    }
+
+    #[test]
+    fn the_owned_goes_before_the_owner_and_namespaces_go_last() {
+        let names = ["/namespaces//ns", "/secrets/ns/s", "x.io/things//t", "x.io/parts/ns/p"];
+        let live = names.map(|name| (name, Standing::Ours, "x", 0));
+        let case = Case { restored: restored(&live), ..Case::default() };
+        let removals = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        let order: Vec<_> = removals.deletes.iter().map(|delete| delete.key.resource()).collect();
+        assert_eq!(order, ["parts", "things", "secrets", "namespaces"]);
+    }
+}

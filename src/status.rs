@@ -1,0 +1,500 @@
+//! The one `Status` value behind the command line, the page, the `Hub` resource, the metrics and the API.
+//!
+//! Loops write facts into the [`Board`]; everything shown is derived from one snapshot of it, by the
+//! pure files below this one: [`problem`] (what is wrong, worst first), [`verdict`] (the sentences),
+//! [`conditions`] (the `Hub` resource) and [`notice`] (what changed, for Events and notifications).
+//!
+//! A snapshot travels: the `Hub` resource and `/api/v1/status` carry it, and a command line of
+//! another version reads it. Therefore fields may be added, never renamed, and every field that was
+//! added has a default.
+
+pub mod conditions;
+pub mod notice;
+pub mod problem;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod verdict;
+pub mod words;
+
+use crate::object::Set;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::watch;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    Primary,
+    Passive,
+    Promoting,
+    Fenced,
+}
+
+impl Role {
+    pub const ALL: [Role; 4] = [Role::Primary, Role::Passive, Role::Promoting, Role::Fenced];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Primary => "primary",
+            Role::Passive => "passive",
+            Role::Promoting => "promoting",
+            Role::Fenced => "fenced",
+        }
+    }
+}
+
+/// Everything this hub knows about itself and its pair. Facts only; verdicts are derived.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    pub hub: String,
+    pub pair: String,
+    /// Where the `Hub` resource stands; commands that are shown name it.
+    #[serde(default)]
+    pub namespace: String,
+    /// Of the daemon.
+    #[serde(default)]
+    pub version: String,
+    /// UID of the namespace `kube-system`; empty until the API server answered once.
+    pub hub_id: String,
+    pub configured_role: crate::config::settings::InitialRole,
+    pub started_at: Timestamp,
+    /// None until the journal (or, while the storage is away, the `Hub` resource) has told it.
+    pub role: Option<Role>,
+    /// The highest term known; 0: none yet.
+    pub epoch: u64,
+    pub role_since: Option<Timestamp>,
+    /// Why this hub does not act on the repository although it could be read.
+    pub frozen: Option<Frozen>,
+    /// Who superseded this hub (role `fenced`), or holds the term.
+    pub holder: Option<String>,
+    /// Another process that writes under this hub's name, or a second primary.
+    #[serde(default)]
+    pub writer_conflict: Option<String>,
+    #[serde(default)]
+    pub objectives: Objectives,
+    #[serde(default)]
+    pub config: ConfigFacts,
+    #[serde(default)]
+    pub keys: KeyFacts,
+    /// How far this hub has verified the journal. Never falls back (I17).
+    #[serde(default)]
+    pub watermark: Option<Watermark>,
+    pub storage: StorageFacts,
+    pub kubernetes_error: Option<String>,
+    pub backup: BackupFacts,
+    /// Newest backup in the storage, whoever wrote it.
+    pub newest: Option<BackupSummary>,
+    /// Newest first, at most [`MAX_BACKUPS`]. Behind `/api/v1/backups` only: it would make the
+    /// `Hub` resource large.
+    #[serde(skip)]
+    pub backups: Arc<[BackupSummary]>,
+    pub backups_in_storage: usize,
+    pub oldest_backup_at: Option<Timestamp>,
+    pub sync: SyncFacts,
+    pub peers: Vec<Peer>,
+    pub promotion: PromotionFacts,
+    /// What became of the last request of the command line.
+    #[serde(default)]
+    pub answer: Option<crate::kube_status::ask::Answer>,
+    /// Last tick of each loop by name (`backup`, `sync`, `promotion`, `probe`).
+    pub loops: BTreeMap<String, Timestamp>,
+    /// Newest first, at most [`MAX_RUNS`].
+    pub runs: Vec<Run>,
+}
+
+/// Of [`Snapshot::runs`]: what fits on one page.
+pub const MAX_RUNS: usize = 20;
+/// Of [`Snapshot::backups`]: two days at one an hour.
+pub const MAX_BACKUPS: usize = 50;
+/// A loop that has not turned for so long is stalled: `/livez` fails and the pod is restarted.
+pub const STALLED_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+
+/// Who a daemon is, before it has seen anything.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub hub: String,
+    pub pair: String,
+    pub namespace: String,
+    pub configured_role: crate::config::settings::InitialRole,
+    pub objectives: Objectives,
+    pub storage_location: String,
+}
+
+impl Snapshot {
+    /// What is known before the first look: nothing but the configuration.
+    pub fn starting(identity: Identity, now: Timestamp) -> Self {
+        let Identity { hub, pair, namespace, configured_role, objectives, storage_location } =
+            identity;
+        Self {
+            hub,
+            pair,
+            namespace,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hub_id: String::new(),
+            configured_role,
+            started_at: now,
+            role: None,
+            epoch: 0,
+            role_since: None,
+            frozen: None,
+            holder: None,
+            writer_conflict: None,
+            objectives,
+            config: ConfigFacts { loaded_at: Some(now), ..ConfigFacts::default() },
+            keys: KeyFacts::default(),
+            watermark: None,
+            storage: StorageFacts { location: storage_location, ..StorageFacts::default() },
+            kubernetes_error: None,
+            backup: BackupFacts::default(),
+            newest: None,
+            backups: Arc::default(),
+            backups_in_storage: 0,
+            oldest_backup_at: None,
+            sync: SyncFacts::default(),
+            peers: Vec::new(),
+            promotion: PromotionFacts::default(),
+            answer: None,
+            loops: BTreeMap::new(),
+            runs: Vec::new(),
+        }
+    }
+
+    /// The hub that holds the term as far as its heartbeat tells, unless it is this one.
+    pub fn primary_peer(&self) -> Option<&Peer> {
+        let named = |peer: &&Peer| Some(&peer.hub) == self.holder.as_ref();
+        self.peers
+            .iter()
+            .find(named)
+            .or_else(|| self.peers.iter().find(|peer| peer.role == Some(Role::Primary)))
+    }
+
+    /// Puts a run in front and drops what no longer fits.
+    pub fn add_run(&mut self, run: Run) {
+        self.runs.insert(0, run);
+        self.runs.truncate(MAX_RUNS);
+    }
+
+    /// The loops that have not turned for [`STALLED_AFTER`], with the time of their last tick.
+    pub fn stalled_loops(&self, now: Timestamp) -> Vec<(&str, Timestamp)> {
+        self.loops
+            .iter()
+            .filter(|(_, last)| now.duration_since(**last) > STALLED_AFTER)
+            .map(|(name, last)| (name.as_str(), *last))
+            .collect()
+    }
+}
+
+/// What the operator wants, so that neither rules nor sentences need constants. 0: none set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Objectives {
+    pub rpo_seconds: u64,
+    pub rto_seconds: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ConfigFacts {
+    /// Short digest of the effective settings.
+    pub hash: String,
+    /// When the running settings were read.
+    pub loaded_at: Option<Timestamp>,
+    /// Why a later reload was rejected; the older settings go on.
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct KeyFacts {
+    pub known: usize,
+    /// Whether the newest backup could be opened with them. None: not tried yet.
+    pub newest_opens: Option<bool>,
+    /// Which key is missing or wrong, never the key.
+    pub error: Option<String>,
+}
+
+/// How far the journal was verified: the slot and the digest of the record in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Watermark {
+    #[schemars(with = "i64")]
+    pub slot: u64,
+    pub digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// A word of the closed list of reasons, e.g. `JunkRecord`, `JournalHole`, `HubReplaced`.
+    pub reason: String,
+    pub message: String,
+    /// What the operator can do, a command where there is one.
+    pub hint: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StorageFacts {
+    /// `s3://bucket/prefix/` or a path.
+    pub location: String,
+    /// None: not tried yet.
+    pub up: Option<bool>,
+    pub error: Option<String>,
+    pub last_probe_at: Option<Timestamp>,
+    pub latency_seconds: Option<f64>,
+    pub clock_skew_seconds: Option<f64>,
+    /// Whether create-if-absent was proven atomic. None: not probed yet.
+    pub atomic_create: Option<bool>,
+    pub probe_verdict: Option<String>,
+    pub allow_unfenced: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Success,
+    Partial,
+    Failed,
+    Refused,
+    Skipped,
+    /// A sync that wrote something.
+    Changed,
+    /// A sync that found nothing new.
+    Unchanged,
+}
+
+impl Outcome {
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::Partial => "partial",
+            Outcome::Failed => "failed",
+            Outcome::Refused => "refused",
+            Outcome::Skipped => "skipped",
+            Outcome::Changed => "changed",
+            Outcome::Unchanged => "unchanged",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupFacts {
+    pub running_since: Option<Timestamp>,
+    pub timeout_seconds: u64,
+    pub last_attempt_at: Option<Timestamp>,
+    pub last_success_at: Option<Timestamp>,
+    pub last_outcome: Option<Outcome>,
+    pub last_error: Option<String>,
+    pub next_run_at: Option<Timestamp>,
+    /// When the next success is due at the latest.
+    pub deadline_at: Option<Timestamp>,
+    /// API groups whose discovery or list failed in the last run.
+    pub failed_groups: Vec<String>,
+}
+
+/// A backup as everybody may see it: no names of objects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupSummary {
+    /// `20261120-173007-42`
+    pub id: String,
+    pub slot: u64,
+    pub epoch: u64,
+    pub hub: String,
+    /// Wall time of the writer.
+    pub at: Timestamp,
+    pub sets: BTreeMap<Set, SetSummary>,
+    pub suspect: Option<String>,
+    pub partial: Vec<String>,
+    pub packs_written: usize,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetSummary {
+    pub objects: u64,
+    /// Sealed bytes of all levels.
+    pub bytes: u64,
+    /// Added + changed + removed against the backup before.
+    pub changed: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SyncFacts {
+    pub running_since: Option<Timestamp>,
+    pub last_attempt_at: Option<Timestamp>,
+    pub last_success_at: Option<Timestamp>,
+    pub last_outcome: Option<Outcome>,
+    pub last_error: Option<String>,
+    pub next_run_at: Option<Timestamp>,
+    pub deadline_at: Option<Timestamp>,
+    /// The backup whose passive data this hub holds.
+    pub restored: Option<BackupSummary>,
+    /// A backup that was damaged: which stored object, and why.
+    pub damaged: Option<String>,
+    /// The newest backup that was fetched, verified and opened in full: what a promotion can start from.
+    #[serde(default)]
+    pub opened: Option<String>,
+    /// Why a prune is held back, if it is.
+    pub prune_held: Option<String>,
+    /// Objects that could not be restored in the last run, by kind.
+    pub failed: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    pub hub: String,
+    pub role: Option<Role>,
+    /// When its heartbeat was last seen to change, by this hub's clock.
+    pub heartbeat_at: Timestamp,
+    /// When it counts as silent.
+    pub deadline_at: Timestamp,
+    pub silent: bool,
+    /// Newest backup it has restored (passive) or written (primary).
+    pub backup: Option<String>,
+    /// Creation time of that backup.
+    #[serde(default)]
+    pub backup_at: Option<Timestamp>,
+    #[serde(default)]
+    pub epoch: Option<u64>,
+    /// Whether it calls itself ready to take over. None: it does not say.
+    #[serde(default)]
+    pub ready: Option<bool>,
+}
+
+/// What a standby is for its primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standby {
+    Ready,
+    Lagging,
+    Silent,
+}
+
+impl Standby {
+    pub const ALL: [Standby; 3] = [Standby::Ready, Standby::Lagging, Standby::Silent];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Standby::Ready => "ready",
+            Standby::Lagging => "lagging",
+            Standby::Silent => "silent",
+        }
+    }
+}
+
+impl Peer {
+    /// None: it is no standby.
+    pub fn standby(&self, newest: Option<&BackupSummary>) -> Option<Standby> {
+        if self.role != Some(Role::Passive) {
+            return None;
+        }
+        let holds_newest = newest.is_some_and(|newest| self.backup.as_ref() == Some(&newest.id));
+        Some(match self.ready {
+            _ if self.silent => Standby::Silent,
+            Some(true) => Standby::Ready,
+            None if holds_newest => Standby::Ready,
+            Some(false) | None => Standby::Lagging,
+        })
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PromotionFacts {
+    pub running: bool,
+    /// `signal`, `annotation`, `cli`
+    pub trigger: Option<String>,
+    pub request: Option<String>,
+    /// The epoch that stood when the request was made: a request that finds another is stale.
+    pub expected_epoch: Option<u64>,
+    /// The operator's reason, when the request vouches for the primary's death.
+    pub forced: Option<String>,
+    pub outcome: Option<Outcome>,
+    /// `Requested`, `TermHeld`, `CaughtUp`, `Activating`, `Activated`, `Primary`
+    pub phase: Option<String>,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    /// Id of the backup it started from.
+    pub base: Option<String>,
+    /// Age of the base when the term was taken.
+    pub data_loss_seconds: Option<u64>,
+    pub activated: u64,
+    pub failed: Vec<String>,
+    /// Why the last request was refused, with the command that would work.
+    pub refused: Option<Frozen>,
+    /// The preconditions of a promotion now.
+    pub checklist: Vec<Check>,
+}
+
+/// The check that the primary is silent (or has handed over) carries this name: it alone may fail
+/// on a standby that is ready.
+pub const PRIMARY_SILENT: &str = "primary silent";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// [`PRIMARY_SILENT`], `storage reachable`, … in the words of the checklist.
+    pub name: String,
+    /// The word of the closed list of reasons with which a request is refused when it fails.
+    #[serde(default)]
+    pub reason: String,
+    pub ok: bool,
+    pub why: String,
+    pub hint: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// `backup`, `sync`, `promotion`
+    pub what: String,
+    pub at: Timestamp,
+    pub seconds: f64,
+    pub outcome: Outcome,
+    pub backup: Option<String>,
+    pub changed: u64,
+    pub failed: u64,
+    pub message: String,
+}
+
+/// Shared by all loops of a daemon. Cheap to clone.
+#[derive(Clone)]
+pub struct Board {
+    snapshot: Arc<Mutex<Snapshot>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Board {
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self { snapshot: Arc::new(Mutex::new(snapshot)), changed: watch::Sender::new(0) }
+    }
+
+    pub fn read(&self) -> Snapshot {
+        self.lock().clone()
+    }
+
+    pub fn update<T>(&self, change: impl FnOnce(&mut Snapshot) -> T) -> T {
+        let value = change(&mut self.lock());
+        self.changed.send_modify(|version| *version += 1);
+        value
+    }
+
+    /// A loop's sign of life. Long work ticks between its steps, or `/livez` takes it for stalled.
+    pub fn tick(&self, name: &str, now: Timestamp) {
+        self.update(|snapshot| snapshot.loops.insert(name.to_owned(), now));
+    }
+
+    /// Wakes when anything was updated.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Snapshot> {
+        self.snapshot.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

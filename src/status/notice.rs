@@ -1,0 +1,276 @@
+//! Pure: what changed between two snapshots and is worth telling: the Events of the `Hub` resource
+//! and, later, notifications.
+//!
+//! Only changes of state are told, so a storage that is away for an hour is told once, and so is its
+//! return. Routine successes are silent.
+
+use super::problem::{Reason, problems};
+use super::{Outcome, Role, Snapshot};
+use jiff::Timestamp;
+
+/// The closed list of Event reasons, in the past tense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventReason {
+    ActivationRestored,
+    BackupDamaged,
+    BackupFailed,
+    BackupOverdue,
+    BackupPartial,
+    BackupRecovered,
+    BackupRefused,
+    Fenced,
+    PrimaryReturned,
+    PrimarySilent,
+    PromotionCompleted,
+    PromotionFailed,
+    PromotionRefused,
+    PromotionRequestStale,
+    PromotionRequested,
+    PromotionStarted,
+    PruneHeld,
+    RoleDiffersFromConfig,
+    StorageRecovered,
+    StorageUnavailable,
+    SyncApplied,
+    SyncFailed,
+    WriterConflictDetected,
+}
+
+impl EventReason {
+    pub fn word(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// `Warning` in `kubectl describe`.
+    pub fn warns(self) -> bool {
+        match self {
+            Self::BackupDamaged
+            | Self::BackupFailed
+            | Self::BackupOverdue
+            | Self::BackupPartial
+            | Self::BackupRefused
+            | Self::Fenced
+            | Self::PrimarySilent
+            | Self::PromotionFailed
+            | Self::PromotionRefused
+            | Self::PromotionRequestStale
+            | Self::PruneHeld
+            | Self::StorageUnavailable
+            | Self::SyncFailed
+            | Self::WriterConflictDetected => true,
+            Self::ActivationRestored
+            | Self::BackupRecovered
+            | Self::PrimaryReturned
+            | Self::PromotionCompleted
+            | Self::PromotionRequested
+            | Self::PromotionStarted
+            | Self::RoleDiffersFromConfig
+            | Self::StorageRecovered
+            | Self::SyncApplied => false,
+        }
+    }
+
+    /// The field `action` of an Event: which stage it is about.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::BackupFailed
+            | Self::BackupOverdue
+            | Self::BackupPartial
+            | Self::BackupRecovered
+            | Self::BackupRefused => "Backup",
+            Self::BackupDamaged | Self::SyncApplied | Self::SyncFailed | Self::PruneHeld => "Sync",
+            Self::ActivationRestored
+            | Self::PromotionCompleted
+            | Self::PromotionFailed
+            | Self::PromotionRefused
+            | Self::PromotionRequestStale
+            | Self::PromotionRequested
+            | Self::PromotionStarted => "Promote",
+            Self::Fenced
+            | Self::PrimaryReturned
+            | Self::PrimarySilent
+            | Self::RoleDiffersFromConfig
+            | Self::StorageRecovered
+            | Self::StorageUnavailable
+            | Self::WriterConflictDetected => "Watch",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub reason: EventReason,
+    pub note: String,
+}
+
+/// Requests for a promotion are told by the loop that answers them; everything else is seen here.
+pub fn notices(old: &Snapshot, new: &Snapshot, now: Timestamp) -> Vec<Notice> {
+    let mut told = began(old, new, now);
+    told.extend(ended(old, new));
+    told.extend(moved(old, new));
+    told.extend(synced(old, new));
+    told
+}
+
+/// The problems whose beginning is an Event. The others are seen in the conditions.
+const TOLD: [(Reason, EventReason); 12] = [
+    (Reason::BackupDamaged, EventReason::BackupDamaged),
+    (Reason::BackupFailed, EventReason::BackupFailed),
+    (Reason::BackupOverdue, EventReason::BackupOverdue),
+    (Reason::BackupPartial, EventReason::BackupPartial),
+    (Reason::Fenced, EventReason::Fenced),
+    (Reason::PrimarySilent, EventReason::PrimarySilent),
+    (Reason::PruneHeld, EventReason::PruneHeld),
+    (Reason::StorageNotAtomic, EventReason::BackupRefused),
+    (Reason::StorageUnavailable, EventReason::StorageUnavailable),
+    (Reason::SyncFailed, EventReason::SyncFailed),
+    (Reason::SyncOverdue, EventReason::SyncFailed),
+    (Reason::WriterConflict, EventReason::WriterConflictDetected),
+];
+
+/// Problems that were not there before.
+fn began(old: &Snapshot, new: &Snapshot, now: Timestamp) -> Vec<Notice> {
+    let known: Vec<Reason> = problems(old, now).iter().map(|problem| problem.reason).collect();
+    problems(new, now)
+        .into_iter()
+        .filter(|problem| !known.contains(&problem.reason))
+        .filter(|problem| {
+            problem.reason != Reason::BackupPartial || new.role == Some(Role::Primary)
+        })
+        .filter_map(|problem| {
+            let (_, reason) = TOLD.iter().find(|(begun, _)| *begun == problem.reason)?;
+            Some(Notice { reason: *reason, note: problem.message })
+        })
+        .collect()
+}
+
+fn ended(old: &Snapshot, new: &Snapshot) -> Vec<Notice> {
+    let mut told = Vec::new();
+    if old.storage.up == Some(false) && new.storage.up == Some(true) {
+        let note = format!("{} answers again", new.storage.location);
+        told.push(Notice { reason: EventReason::StorageRecovered, note });
+    }
+    let failed = |snapshot: &Snapshot| snapshot.backup.last_outcome == Some(Outcome::Failed);
+    if failed(old) && new.backup.last_outcome == Some(Outcome::Success) {
+        let note = new.newest.as_ref().map_or(String::new(), |n| format!("backup {}", n.id));
+        told.push(Notice { reason: EventReason::BackupRecovered, note });
+    }
+    let silent = |snapshot: &Snapshot| snapshot.primary_peer().is_some_and(|peer| peer.silent);
+    if silent(old)
+        && let Some(peer) = new.primary_peer().filter(|peer| !peer.silent)
+        && new.role == Some(Role::Passive)
+    {
+        let note = format!("{} sends heartbeats again", peer.hub);
+        told.push(Notice { reason: EventReason::PrimaryReturned, note });
+    }
+    told
+}
+
+/// Changes of the role, as far as they are not problems.
+fn moved(old: &Snapshot, new: &Snapshot) -> Vec<Notice> {
+    let mut told = Vec::new();
+    let facts = &new.promotion;
+    if old.role != new.role && new.role == Some(Role::Promoting) {
+        let by = facts.trigger.as_deref().unwrap_or("an unknown trigger");
+        let note = format!("{} is being promoted, asked for by {by}", new.hub);
+        told.push(Notice { reason: EventReason::PromotionStarted, note });
+    }
+    if old.role == Some(Role::Promoting) && new.role == Some(Role::Primary) {
+        let base = facts.base.as_deref().unwrap_or("an unknown backup");
+        let note = format!("{} is primary with epoch {}, from {base}", new.hub, new.epoch);
+        told.push(Notice { reason: EventReason::PromotionCompleted, note });
+    }
+    if old.role == Some(Role::Promoting) && new.role == Some(Role::Passive) {
+        let note = format!("{} stays passive", new.hub);
+        told.push(Notice { reason: EventReason::PromotionFailed, note });
+    }
+    let activated = |phase: &Option<String>| phase.as_deref() == Some("Activated");
+    if activated(&facts.phase) && !activated(&old.promotion.phase) {
+        let note = format!("{} activated, {} failed", facts.activated, facts.failed.len());
+        told.push(Notice { reason: EventReason::ActivationRestored, note });
+    }
+    if old.role.is_none()
+        && let Some(role @ (Role::Primary | Role::Passive)) = new.role
+        && role.name() != configured(new)
+    {
+        let note =
+            format!("the journal says {}, the configuration {}", role.name(), configured(new));
+        told.push(Notice { reason: EventReason::RoleDiffersFromConfig, note });
+    }
+    told
+}
+
+fn configured(snapshot: &Snapshot) -> &'static str {
+    use crate::config::settings::InitialRole;
+    match snapshot.configured_role {
+        InitialRole::Primary => Role::Primary.name(),
+        InitialRole::Passive => Role::Passive.name(),
+    }
+}
+
+fn synced(old: &Snapshot, new: &Snapshot) -> Option<Notice> {
+    let held = |snapshot: &Snapshot| snapshot.sync.restored.as_ref().map(|held| held.id.clone());
+    let id = held(new)?;
+    let applied = new.role == Some(Role::Passive)
+        && new.sync.last_outcome == Some(Outcome::Changed)
+        // The first look at what an earlier daemon restored is not news.
+        && old.role.is_some()
+        && held(old).as_ref() != Some(&id);
+    applied.then(|| {
+        let changed = new.runs.first().map_or(0, |run| run.changed);
+        Notice { reason: EventReason::SyncApplied, note: format!("backup {id}, {changed} changed") }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::{self, now};
+    use super::*;
+
+    fn check(old: &Snapshot, new: &Snapshot, expected: &[&str]) {
+        let told = notices(old, new, now());
+        let words: Vec<String> = told.iter().map(|notice| notice.reason.word()).collect();
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_state_is_told_when_it_begins_and_when_it_ends() {
+        let well = samples::passive();
+        let mut away = well.clone();
+        away.storage.up = Some(false);
+        check(&well, &well, &[]);
+        check(&well, &away, &["StorageUnavailable"]);
+        check(&away, &away, &[]);
+        check(&away, &well, &["StorageRecovered"]);
+        check(&well, &samples::abandoned(), &["PrimarySilent"]);
+        check(&samples::abandoned(), &well, &["PrimaryReturned"]);
+    }
+
+    #[test]
+    fn a_failover_is_told_step_by_step() {
+        let (before, running) = (samples::abandoned(), samples::promoting());
+        let mut activated = running.clone();
+        activated.promotion.phase = Some("Activated".to_owned());
+        let mut after = samples::primary();
+        after.hub = running.hub.clone();
+        check(&before, &running, &["PromotionStarted"]);
+        check(&running, &activated, &["ActivationRestored"]);
+        check(&activated, &after, &["PromotionCompleted"]);
+        check(&samples::primary(), &samples::fenced(), &["Fenced"]);
+    }
+
+    #[test]
+    fn a_backup_that_works_again_is_news_and_one_that_still_works_is_not() {
+        let well = samples::primary();
+        let mut failed = well.clone();
+        failed.backup.last_outcome = Some(Outcome::Failed);
+        check(&well, &failed, &["BackupFailed"]);
+        check(&failed, &well, &["BackupRecovered"]);
+        check(&well, &well, &[]);
+    }
+
+    #[test]
+    fn a_restart_is_no_news() {
+        check(&samples::starting(), &samples::passive(), &[]);
+    }
+}

@@ -1,0 +1,217 @@
+//! The passive hub's job: the newest backup fetched, opened and restored, once per interval.
+//!
+//! Contract: every byte of a backup is fetched, verified, decrypted and counted before the first
+//! write to the hub. The same backup again writes nothing and asks the API server nothing, until the
+//! next full check. The activation set is fetched and opened too, but restored only under an own term.
+
+use crate::capture::discovery;
+use crate::config::settings::Settings;
+use crate::object::{GroupResource, Kind};
+use crate::repository::chain::Backup;
+use crate::repository::packs::{Opened, PackStore, PacksError};
+use crate::restore::{self, Guard, Kinds, Policy, Report, Restored, Run, Scope};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What a standby holds in memory. All of it can be read again: packs from the storage, the state of
+/// the hub from the labels of its objects.
+pub struct Standby {
+    client: kube::Client,
+    packs: PackStore,
+    policy: Policy,
+    settings: Arc<Settings>,
+    opened: Option<Arc<Opened>>,
+    /// `None`: to be read back from the hub (at start, after errors, at every full check).
+    restored: Option<Restored>,
+    /// The backup that the hub holds without an error, and under which scope.
+    clean: Option<(u64, Scope)>,
+    checked: Option<Instant>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    #[error("failed to open the backup {backup}")]
+    Open { backup: String, source: PacksError },
+    #[error("failed to discover the kinds of this hub")]
+    Discovery(#[source] kube::Error),
+    #[error("the plan was refused by its check: {}", .0.join("; "))]
+    Check(Vec<String>),
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Synced {
+    /// The hub holds this backup already.
+    Nothing,
+    Restored(Report),
+}
+
+impl Standby {
+    pub fn new(
+        client: kube::Client,
+        packs: PackStore,
+        own_namespace: &str,
+        settings: Arc<Settings>,
+    ) -> Self {
+        let policy = Policy::new(&settings.hub.pair, own_namespace, &settings.restore);
+        Self {
+            client,
+            packs,
+            policy,
+            settings,
+            opened: None,
+            restored: None,
+            clean: None,
+            checked: None,
+        }
+    }
+
+    fn full_check_is_due(&self, now: Instant) -> bool {
+        self.checked
+            .is_none_or(|checked| now.duration_since(checked) >= self.settings.passive.full_check)
+    }
+
+    /// Fetches, verifies and opens the backup; only what the one before did not have is read.
+    pub async fn open(&mut self, backup: &Arc<Backup>) -> Result<(), SyncError> {
+        if self.opened.as_ref().is_some_and(|opened| opened.backup.mark == backup.mark) {
+            return Ok(());
+        }
+        let before = self.opened.take().and_then(Arc::into_inner);
+        let opened = self.packs.open(backup.clone(), before).await;
+        let opened = opened.map_err(|source| SyncError::Open { backup: backup.id(), source })?;
+        self.opened = Some(Arc::new(opened));
+        Ok(())
+    }
+
+    /// Makes the hub hold the backup, as far as `scope` goes.
+    pub async fn run(
+        &mut self,
+        backup: &Arc<Backup>,
+        scope: Scope,
+        guard: Guard<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Synced, SyncError> {
+        let now = crate::clock::monotonic();
+        self.open(backup).await?;
+        let full_check = self.full_check_is_due(now);
+        if self.clean == Some((backup.mark.slot, scope)) && !full_check {
+            return Ok(Synced::Nothing);
+        }
+        self.clean = None;
+        let opened = self.opened.clone().expect("it was just opened");
+        let kinds = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?.kinds;
+        let kinds = Kinds::new(kinds);
+        let held = self.restored.take().filter(|_| !full_check);
+        let (mut restored, unread) = match held {
+            Some(restored) => (restored, HashSet::new()),
+            None => self.read_back(&kinds, &opened, cancel).await,
+        };
+        let report =
+            self.restore(&opened, scope, &kinds, &unread, &mut restored, guard, cancel).await?;
+        if report.is_complete() && unread.is_empty() {
+            self.clean = Some((backup.mark.slot, scope));
+            self.restored = Some(restored);
+            if full_check {
+                self.checked = Some(now);
+            }
+        }
+        Ok(Synced::Restored(report))
+    }
+
+    /// What stands on the hub with our label, and the kinds of which that could not be told.
+    async fn read_back(
+        &self,
+        kinds: &Kinds,
+        opened: &Opened,
+        cancel: &CancellationToken,
+    ) -> (Restored, HashSet<GroupResource>) {
+        let timeout = self.settings.kubernetes.request_timeout;
+        let live = restore::live::read(
+            &self.client,
+            timeout,
+            cancel,
+            &self.policy,
+            kinds,
+            &opened.contents,
+        )
+        .await;
+        for (kind, why) in &live.unread {
+            tracing::warn!(%kind, why, "a kind cannot be read back, nothing of it is pruned");
+        }
+        (live.restored, live.unread.into_iter().map(|(kind, _)| kind).collect())
+    }
+
+    #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename them
+    async fn restore(
+        &self,
+        opened: &Arc<Opened>,
+        scope: Scope,
+        kinds: &Kinds,
+        unread: &HashSet<GroupResource>,
+        restored: &mut Restored,
+        guard: Guard<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Report, SyncError> {
+        let partial = &opened.backup.commit.partial;
+        let complete = kinds.all().iter().map(Kind::group_resource);
+        let complete = complete
+            .filter(|kind| {
+                !partial.iter().any(|carried| carried.covers(kind)) && !unread.contains(kind)
+            })
+            .collect();
+        let desired = restore::Desired {
+            contents: &opened.contents,
+            restored,
+            policy: &self.policy,
+            kinds,
+            scope,
+            pruning: restore::Pruning {
+                enabled: self.settings.passive.prune,
+                max_deletes: self.settings.passive.max_deletes,
+                max_shrink: self.settings.passive.max_shrink,
+                complete: &complete,
+                gone: &opened.contents.gone,
+            },
+        };
+        let plan = restore::plan(&desired);
+        tracing::info!(backup = opened.backup.id(), %plan, "restore plan");
+        let checked =
+            restore::check(plan, &desired).map_err(|violations| SyncError::Check(violations.0))?;
+        let (packs, source) = (self.packs.clone(), opened.clone());
+        let run = Run {
+            client: &self.client,
+            contents: &opened.contents,
+            kinds,
+            policy: &self.policy,
+            max_in_flight: self.settings.kubernetes.max_in_flight,
+            request_timeout: self.settings.kubernetes.request_timeout,
+            cancel,
+            guard,
+            source: Arc::new(move |pack, sink| {
+                packs.objects(&source, pack, sink).map_err(Into::into)
+            }),
+        };
+        Ok(restore::execute(&run, &checked, restored).await)
+    }
+
+    /// The backup that was opened last, and so could be promoted from with the storage gone.
+    pub fn opened(&self) -> Option<&Arc<Backup>> {
+        self.opened.as_ref().map(|opened| &opened.backup)
+    }
+}
+
+/// Objects that failed, by kind.
+pub fn failed_by_kind(report: &Report) -> BTreeMap<String, u64> {
+    let mut kinds = BTreeMap::new();
+    for item in &report.failed {
+        *kinds.entry(item.key.group_resource().to_string()).or_default() += 1;
+    }
+    kinds
+}
+
+/// A guard that never stops: a passive restore is stopped by cancellation alone.
+pub fn no_guard() -> futures::future::BoxFuture<'static, std::ops::ControlFlow<String>> {
+    Box::pin(std::future::ready(std::ops::ControlFlow::Continue(())))
+}

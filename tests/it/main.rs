@@ -1,0 +1,3 @@
+//! The promises, on real API servers and a real S3 server; one module a promise.
+
+mod storage;
