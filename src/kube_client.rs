@@ -22,8 +22,9 @@ use std::time::Duration;
 
 pub mod layer;
 
-/// A page of 500 objects of 128 KiB each. Memory is bounded; the remedy for more is a smaller page.
-const MAX_BODY: usize = 64 << 20;
+/// A page of 500 objects of 32 KiB each. A backup holds a few pages at a time, so this bounds its
+/// memory; the remedy for more is a smaller page.
+const MAX_BODY: usize = 16 << 20;
 
 /// An error body is a `Status` of some hundred bytes; a proxy's page may be anything.
 const MAX_ERROR_BODY: usize = 256 << 10;

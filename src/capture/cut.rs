@@ -17,7 +17,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Objects a page. Larger pages cost the API server memory, smaller ones requests.
-const PAGE: &str = "500";
+const PAGE: u32 = 500;
+
+/// By so much a page shrinks when its bytes are more than the client takes.
+const SHRINK: u32 = 8;
 
 /// Heads read at once while proving that kinds share the store.
 const PROOF_WIDTH: usize = 8;
@@ -76,7 +79,7 @@ pub fn namespaces() -> Kind {
 
 /// The revision of a consistent read of one object of the kind.
 async fn head(client: &kube::Client, kind: &Kind) -> Result<String, CutError> {
-    let body = page(client, kind, &[("limit", "1")]).await?;
+    let body = page(client, kind, &mut 1, &[]).await?;
     Ok(list_head(&body, kind)?.0)
 }
 
@@ -118,13 +121,11 @@ pub async fn list<F: Future<Output = Result<(), CutError>>>(
     mut take: impl FnMut(Bytes) -> F,
 ) -> Result<(), CutError> {
     let mut pinned = revision.map(str::to_owned);
-    let exact = [
-        ("limit", PAGE),
-        ("resourceVersion", revision.unwrap_or_default()),
-        ("resourceVersionMatch", "Exact"),
-    ];
-    let first = if revision.is_some() { &exact[..] } else { &exact[..1] };
-    let mut body = page(client, kind, first).await?;
+    let exact =
+        [("resourceVersion", revision.unwrap_or_default()), ("resourceVersionMatch", "Exact")];
+    let first = if revision.is_some() { &exact[..] } else { &[] };
+    let mut limit = PAGE;
+    let mut body = page(client, kind, &mut limit, first).await?;
     loop {
         let (found, token) = list_head(&body, kind)?;
         let expected = pinned.get_or_insert_with(|| found.clone());
@@ -135,8 +136,8 @@ pub async fn list<F: Future<Output = Result<(), CutError>>>(
         if token.is_empty() {
             return take(body).await;
         }
-        let query = [("limit", PAGE), ("continue", &*token)];
-        (body, ()) = futures::try_join!(page(client, kind, &query), take(body))?;
+        let rest = [("continue", &*token)];
+        (body, ()) = futures::try_join!(page(client, kind, &mut limit, &rest), take(body))?;
     }
 }
 
@@ -176,27 +177,33 @@ fn list_head(body: &[u8], kind: &Kind) -> Result<(String, String), CutError> {
         .map_err(|source| CutError::NotAList { kind: kind.group_resource(), source })
 }
 
+/// One page of at most `limit` objects, which shrinks, for the pages after it too, when the objects
+/// are so large that the page is not taken.
 async fn page(
     client: &kube::Client,
     kind: &Kind,
+    limit: &mut u32,
     query: &[(&str, &str)],
 ) -> Result<Bytes, CutError> {
     let path = kind.list_path();
-    let attempt = || kube_client::list_page(client, &path, query);
-    let listed =
-        retry::retry(&PATIENCE, &path, &CancellationToken::new(), KubeError::next, attempt).await;
-    listed.map_err(|source| {
-        let kind = kind.group_resource();
-        if source.code() == Some(410) {
-            let revision = query.iter().find(|(name, _)| *name == "resourceVersion");
-            CutError::Expired {
-                kind,
-                revision: revision.map_or("of its first page", |(_, r)| r).to_owned(),
+    loop {
+        let text = limit.to_string();
+        let query: Vec<_> = query.iter().copied().chain([("limit", &*text)]).collect();
+        let attempt = || kube_client::list_page(client, &path, &query);
+        let never = CancellationToken::new();
+        let listed = retry::retry(&PATIENCE, &path, &never, KubeError::next, attempt).await;
+        match listed {
+            Ok(body) => return Ok(body),
+            Err(KubeError::TooLarge { .. }) if *limit > 1 => *limit = (*limit / SHRINK).max(1),
+            Err(source) if source.code() == Some(410) => {
+                let pinned = query.iter().find(|(name, _)| *name == "resourceVersion");
+                let revision = pinned.map_or("of its first page", |(_, revision)| revision);
+                let kind = kind.group_resource();
+                return Err(CutError::Expired { kind, revision: revision.to_owned() });
             }
-        } else {
-            CutError::List { kind, source }
+            Err(source) => return Err(CutError::List { kind: kind.group_resource(), source }),
         }
-    })
+    }
 }
 
 #[cfg(test)]
