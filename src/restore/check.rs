@@ -95,7 +95,10 @@ fn removals(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> 
                 .then_some("it is not ours or its guards are missing")
         });
         let absent = desired.restored.get(key).is_none().then_some("it is not known here");
-        let present = desired.contents.entries.contains_key(key).then_some("it is in the backup");
+        let entry = desired.contents.entries.get(key);
+        let held_back = |set| set == Set::Activation && desired.scope == Scope::Passive;
+        let stays = entry.is_some_and(|entry| !held_back(entry.set));
+        let present = stays.then_some("it is in the backup");
         let fault = fault.or(absent).or(present)?;
         Some(format!("{key} would be taken away although {fault}"))
     });

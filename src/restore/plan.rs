@@ -13,7 +13,7 @@ use super::policy::{Policy, Scope};
 use super::prune::{self, Delete, Held, Pruning, Unlabel};
 use crate::object::{GroupResource, ObjectKey, Set};
 use crate::repository::contents::{Contents, Entry};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 /// All that a plan depends on.
@@ -111,7 +111,11 @@ pub fn plan(desired: &Desired<'_>) -> Plan {
     let stages = order::stages(contents, &index);
     let mut plan = Plan::default();
 
+    let moved = moved_away(desired, &index);
     for (key, entry) in &contents.entries {
+        if moved.contains_key(key) {
+            continue;
+        }
         let (verb, why) = decide(desired, &index, key, entry);
         plan.add(verb, key, Some(entry.set), why);
         if matches!(verb, Verb::Create | Verb::Update) {
@@ -125,7 +129,7 @@ pub fn plan(desired: &Desired<'_>) -> Plan {
     plan.refused.sort_unstable();
 
     let absent = restored.objects.iter().filter(|(key, _)| !contents.entries.contains_key(key));
-    let removals = prune::removals(desired, absent);
+    let removals = prune::removals(desired, absent.chain(moved));
     for (key, why) in &removals.left {
         plan.add(Verb::Leave, key, None, why);
     }
@@ -157,6 +161,31 @@ fn decide(
         }
         Some(known) => compare(desired, index, key, entry, known),
     }
+}
+
+/// Passive data of this hub that the primary moved to the activation set: by the rules of its new
+/// set it goes. Not while it owns what stays: the garbage collector would take that along.
+fn moved_away<'a>(
+    desired: &Desired<'a>,
+    index: &OwnerIndex<'a>,
+) -> HashMap<&'a ObjectKey, &'a Known> {
+    let entries = &desired.contents.entries;
+    let mut moved: HashMap<_, _> = entries
+        .iter()
+        .filter(|(_, entry)| entry.set == Set::Activation && desired.scope == Scope::Passive)
+        .filter_map(|(key, _)| Some((key, desired.restored.get(key)?)))
+        .filter(|(_, known)| known.standing == Standing::Ours)
+        .filter(|(_, known)| known.mark.is_some_and(|mark| !mark.activation))
+        .collect();
+    if !moved.is_empty() {
+        let staying = entries.iter().filter(|(_, entry)| entry.set != Set::Activation);
+        for owner in staying
+            .flat_map(|(key, entry)| entry.owners.iter().filter_map(|owner| index.find(key, owner)))
+        {
+            moved.remove(owner);
+        }
+    }
+    moved
 }
 
 /// Why an object is not written, whatever stands on the hub.
@@ -327,6 +356,27 @@ mod tests {
              update secrets ns/s: its content is another in the backup
              delete secrets ns/gone: it left the backup",
         );
+    }
+
+    #[test]
+    fn what_moved_to_the_activation_set_goes_unless_it_owns_what_stays() {
+        let objects: &[(&str, &[&str])] = &[
+            ("act.io/clusters//c", &[]),
+            ("act.io/clusters//owner", &[]),
+            ("/secrets/ns/s", &["act.io/clusters//owner"]),
+        ];
+        let live = objects.iter().map(|(name, _)| (*name, Ours, *name, 0)).collect::<Vec<_>>();
+        let mut case =
+            Case { contents: contents(objects), restored: restored(&live), ..Case::default() };
+        // Written while the primary still had them in another set.
+        let marks = case.restored.objects.values_mut().filter_map(|known| known.mark.as_mut());
+        marks.for_each(|mark| mark.activation = false);
+        for (scope, expected) in [(Scope::Passive, 1), (Scope::Activation { epoch: 2 }, 0)] {
+            let plan = plan(&case.desired(scope));
+            let deleted: Vec<_> = plan.deletes.iter().map(|delete| delete.key.name()).collect();
+            assert_eq!(deleted, &["c"][..expected], "{plan}");
+            assert!(super::super::check(plan, &case.desired(scope)).is_ok());
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ enum Verdict {
     Leave(&'static str),
 }
 
-/// Of the objects known on the hub that are not in the backup.
+/// Of the objects known on the hub that are not in the backup, or not in a set that stands here.
 pub fn removals<'a>(
     desired: &Desired<'_>,
     absent: impl Iterator<Item = (&'a ObjectKey, &'a Known)>,
@@ -128,12 +128,16 @@ fn decide(desired: &Desired<'_>, key: &ObjectKey, known: &Known) -> Verdict {
     if !enabled {
         return Verdict::Leave("passive.prune is off");
     }
+    let moved = desired.contents.entries.contains_key(key);
     match gone.get(key) {
-        Some(Gone::Deselected) => Verdict::Unlabel("no rule of the primary selects it any more"),
+        Some(Gone::Deselected) if !moved => {
+            Verdict::Unlabel("no rule of the primary selects it any more")
+        }
         _ if !complete.contains(&key.group_resource()) => {
             Verdict::Leave("the backup does not hold its kind completely")
         }
-        Some(Gone::Deleted | Gone::Moved) | None => Verdict::Delete("it left the backup"),
+        _ if moved => Verdict::Delete("it moved to the activation set"),
+        Some(_) | None => Verdict::Delete("it left the backup"),
     }
 }
 
