@@ -68,6 +68,13 @@ pub fn places(items: &[Item]) -> BTreeMap<ObjectKey, Place> {
     items.iter().map(|item| (item.key.clone(), place(item))).collect()
 }
 
+/// Where each object belongs while the standby follows: what activates stays behind.
+pub fn places_of_standby(items: &[Item]) -> BTreeMap<ObjectKey, Place> {
+    let held = |item: &Item| matches!(item.set, Some(Set::Credentials | Set::Resources));
+    let place = |item: &Item| if held(item) { Place::Both } else { Place::FirstOnly };
+    items.iter().map(|item| (item.key.clone(), place(item))).collect()
+}
+
 /// Creates all of them with so many connections at once, owners before what they own.
 pub async fn populate(api: &Api, items: &[Item], connections: usize) -> Result<()> {
     let owners: BTreeSet<&ObjectKey> =

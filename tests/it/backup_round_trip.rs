@@ -1,0 +1,197 @@
+//! What the primary holds comes to the passive hub as it was, to the byte, and only what should.
+//! What lies in the bucket on the way tells nobody anything.
+
+mod hostile;
+
+use crate::harness::bare::Api;
+use crate::harness::compare::{Difference, Place, compare, snapshot};
+use crate::harness::daemon::Daemon;
+use crate::harness::{Result, eventually, fleet, kinds};
+use crate::stage::{CONNECTIONS, DEADLINE, Stage};
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use understudy::object::{Kind, ObjectKey};
+
+const CLUSTERS: usize = 12;
+const BACKUP_LABEL: &str = "cluster.open-cluster-management.io/backup";
+/// Stands in a Secret, in a `ConfigMap` and in a custom resource.
+const CANARY: &str = "canary-7f3a9c51-in-the-coal-mine";
+
+#[tokio::test]
+async fn backup_round_trip() -> Result<()> {
+    let stage = Stage::set("round-trip", |config| {
+        let roles = json!([{"group": "rbac.authorization.k8s.io", "name": "test:*"}]);
+        config
+            .with("sets.resources.include", roles)
+            .with("passive.allowKinds", json!(["clusterroles.rbac.authorization.k8s.io"]))
+    })
+    .await?;
+    let (source, target) = (stage.pair.primary.api()?, stage.pair.passive.api()?);
+    let items = fleet::demo(CLUSTERS, 1);
+    fleet::populate(&source, &items, CONNECTIONS).await?;
+    let hostile = hostile::create(&source).await?;
+    let canaries = add_canaries(&source).await?;
+    let excluded = add_excluded(&source).await?;
+    let primary = stage.start_primary().await?;
+    let passive = stage.start_passive().await?;
+
+    let mut places = fleet::places_of_standby(&items);
+    let comparable = hostile.iter().filter(|key| !hostile::is_deep(key)).chain(&canaries);
+    places.extend(comparable.map(|key| (key.clone(), Place::Both)));
+    places.extend(excluded.iter().map(|key| (key.clone(), Place::FirstOnly)));
+    assert_eq!(differences(&source, &target, &places).await?, []);
+    for key in &hostile {
+        hostile::compare_bytes(&source, &target, key).await?;
+    }
+    let seen = passive.status().await?;
+    assert_eq!(seen["sync"]["failed"], json!({}), "{seen}");
+
+    nothing_is_collected(&target).await?;
+    assert_eq!(differences(&source, &target, &places).await?, [], "after garbage collection");
+    nothing_leaks(&stage, &canaries, &[&primary, &passive]).await
+}
+
+fn all_kinds() -> Vec<Kind> {
+    let mut kinds = kinds::all();
+    kinds.retain(|kind| (&*kind.group, &*kind.resource) != hostile::DEEP_KIND);
+    kinds.push(hostile::cluster_roles());
+    kinds
+}
+
+async fn differences(
+    source: &Api,
+    target: &Api,
+    places: &BTreeMap<ObjectKey, Place>,
+) -> Result<Vec<Difference>> {
+    let kinds = all_kinds();
+    let (first, second) = tokio::try_join!(snapshot(source, &kinds), snapshot(target, &kinds))?;
+    let place = |key: &ObjectKey| places.get(key).copied().unwrap_or(Place::Anywhere);
+    assert!(places.keys().all(|key| first.contains_key(key)), "all of it is on the primary");
+    Ok(compare(&first, &second, place))
+}
+
+async fn add_canaries(api: &Api) -> Result<Vec<ObjectKey>> {
+    let labels = json!({BACKUP_LABEL: ""});
+    let metadata = json!({"name": "canary", "labels": labels, "annotations": {"note": CANARY}});
+    let namespace = "policies";
+    let core = format!("/api/v1/namespaces/{namespace}");
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"a": CANARY},
+    });
+    api.post(&format!("{core}/secrets"), &secret).await?;
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": CANARY},
+    });
+    api.post(&format!("{core}/configmaps"), &map).await?;
+    let policy = json!({
+        "apiVersion": "policy.open-cluster-management.io/v1", "kind": "Policy",
+        "metadata": metadata, "spec": {"a": CANARY},
+    });
+    let policies = "/apis/policy.open-cluster-management.io/v1/namespaces/policies/policies";
+    api.post(policies, &policy).await?;
+    let group = "policy.open-cluster-management.io";
+    let keys = [("", "secrets"), ("", "configmaps"), (group, "policies")];
+    let key = |(group, resource)| Ok(ObjectKey::new(group, resource, namespace, "canary")?);
+    keys.into_iter().map(key).collect()
+}
+
+/// Objects that ask to be captured by their label and must not be. The fleet has others.
+async fn add_excluded(api: &Api) -> Result<Vec<ObjectKey>> {
+    let mut keys = Vec::new();
+    for (namespace, name, label, kind) in [
+        ("understudy", "own", "", "ConfigMap"),
+        ("kube-system", "theirs", "", "ConfigMap"),
+        ("kube-public", "theirs", "", "Secret"),
+        ("local-cluster", "the-hub-itself", "", "Secret"),
+        ("open-cluster-management-agent", "bootstrap-hub-kubeconfig", "", "Secret"),
+        ("cluster-0001", "other-import", "", "Secret"),
+        ("cluster-0001", "asked", "understudy.dev/exclude", "ConfigMap"),
+        ("cluster-0001", "asked-velero", "velero.io/exclude-from-backup", "ConfigMap"),
+        ("cluster-0001", "held-back", "activation", "ConfigMap"),
+        ("cluster-0001", "token", "service-account", "Secret"),
+    ] {
+        if namespace == "open-cluster-management-agent" {
+            let body =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+            api.post("/api/v1/namespaces", &body).await?;
+        }
+        let mut labels = json!({BACKUP_LABEL: ""});
+        let mut body = json!({"apiVersion": "v1", "kind": kind});
+        let mut annotations = json!({});
+        match label {
+            "" => {}
+            "activation" => labels[BACKUP_LABEL] = "cluster-activation".into(),
+            "service-account" => {
+                body["type"] = "kubernetes.io/service-account-token".into();
+                annotations = json!({"kubernetes.io/service-account.name": "default"});
+            }
+            label => labels[label] = "true".into(),
+        }
+        body["metadata"] = json!({"name": name, "labels": labels, "annotations": annotations});
+        let resource = format!("{}s", kind.to_lowercase());
+        api.post(&format!("/api/v1/namespaces/{namespace}/{resource}"), &body).await?;
+        keys.push(ObjectKey::new("", &resource, namespace, name)?);
+    }
+    Ok(keys)
+}
+
+/// Waits until the garbage collector of the hub has collected an object whose owner, of a kind
+/// that the fleet's owners are of, never was. What it would collect of ours is gone by then.
+async fn nothing_is_collected(api: &Api) -> Result<()> {
+    let owner = json!({
+        "apiVersion": "authentication.open-cluster-management.io/v1beta1",
+        "kind": "ManagedServiceAccount", "name": "never-was",
+        "uid": "00000000-0000-4000-8000-000000000000",
+    });
+    let orphan = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "orphan", "ownerReferences": [owner]},
+    });
+    let secrets = "/api/v1/namespaces/cluster-0001/secrets";
+    api.post(secrets, &orphan).await?;
+    let path = format!("{secrets}/orphan");
+    let collected = async || api.find(&path).await.ok()?.is_none().then_some(());
+    eventually(DEADLINE, "the garbage collector", collected).await
+}
+
+/// The canary stands in the backup, and nowhere where somebody without the key could see it.
+async fn nothing_leaks(stage: &Stage, canaries: &[ObjectKey], daemons: &[&Daemon]) -> Result<()> {
+    let encoded = serde_json::to_value(ByteString(CANARY.as_bytes().to_vec()))?;
+    let encoded = encoded.as_str().ok_or("not a string")?.trim_end_matches('=').to_owned();
+    let needles = [CANARY, &encoded];
+    let shows = |bytes: &[u8]| {
+        needles.iter().any(|needle| bytes.windows(needle.len()).any(|w| w == needle.as_bytes()))
+    };
+
+    let (mut journal, packs) = stage.repository.open(&stage.primary_config).await?;
+    let backup = journal.refresh().await?.newest.clone().ok_or("there is no backup")?;
+    let opened = packs.open(backup, None).await?;
+    for key in canaries {
+        let pack = opened.contents.entries.get(key).ok_or("a canary is not in the backup")?.pack;
+        let mut found = false;
+        packs.objects(&opened, pack, |at, object| {
+            found |= at == *key && shows(object.get().as_bytes());
+            ControlFlow::Continue(())
+        })?;
+        assert!(found, "{key} is in the backup with its value");
+    }
+
+    let stored = stage.repository.stored().await?;
+    assert!(stored.keys().any(|name| name.starts_with("packs/")), "{:?}", stored.keys());
+    for (name, bytes) in &stored {
+        assert!(!shows(bytes), "{name} shows the canary");
+    }
+    for daemon in daemons {
+        assert!(!shows(daemon.log_text()?.as_bytes()), "a log shows the canary");
+        for path in ["/api/v1/status", "/api/v1/backups", "/metrics", "/"] {
+            let (_, text) = daemon.http_get(path).await?;
+            assert!(!shows(text.as_bytes()), "{path} shows the canary");
+        }
+    }
+    let hubs: Value =
+        stage.pair.passive.api()?.get_json("/apis/understudy.dev/v1alpha1/hubs").await?;
+    assert!(!shows(hubs.to_string().as_bytes()), "a Hub shows the canary");
+    Ok(())
+}
