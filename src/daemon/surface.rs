@@ -84,6 +84,9 @@ pub(super) fn watermark(board: &Board) -> Option<Mark> {
 
 pub(super) fn show_request(board: &Board, request: &Request, now: Timestamp) {
     board.update(|s| {
+        if holds_term(s.role) {
+            return;
+        }
         s.promotion = crate::status::PromotionFacts {
             running: true,
             trigger: Some(request.trigger.name().to_owned()),
@@ -233,12 +236,21 @@ pub(super) fn show_refusal(shared: &Shared, refusal: Frozen) {
     };
     shared.events.tell(reason, format!("{}; {}", refusal.message, refusal.hint));
     shared.board.update(|s| {
+        s.promotion.refused = Some(refusal);
+        if holds_term(s.role) {
+            return;
+        }
         s.promotion.running = false;
         s.promotion.phase = None;
         s.promotion.outcome = Some(Outcome::Refused);
         s.promotion.finished_at = Some(crate::clock::now());
-        s.promotion.refused = Some(refusal);
     });
+}
+
+/// A request that comes late, to a hub that was promoted already, must not wipe out the record of
+/// that promotion.
+fn holds_term(role: Option<Role>) -> bool {
+    matches!(role, Some(Role::Primary | Role::Promoting))
 }
 
 pub(super) fn show_schedule(board: &Board, timing: &Timing) {

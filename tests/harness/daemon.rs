@@ -66,6 +66,10 @@ impl Daemon {
         &self.url
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     pub fn log(&self) -> &Path {
         self.process.log()
     }

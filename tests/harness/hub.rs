@@ -370,6 +370,8 @@ pub struct AuditEvent {
     pub namespace: String,
     /// Empty for requests on collections.
     pub name: String,
+    /// When the request arrived, by the clock that all of a test run's processes share.
+    pub at: jiff::Timestamp,
     /// 0 when no answer was sent.
     pub code: u16,
     pub dry_run: bool,
@@ -384,6 +386,7 @@ struct RawEvent {
     user_agent: String,
     #[serde(rename = "requestURI")]
     request_uri: String,
+    request_received_timestamp: jiff::Timestamp,
     #[serde(default)]
     object_ref: BTreeMap<String, Value>,
     #[serde(default)]
@@ -398,8 +401,15 @@ struct RawUser {
 
 impl AuditEvent {
     fn parse(line: &str) -> Result<Self> {
-        let RawEvent { verb, user, user_agent, request_uri, object_ref, response_status } =
-            serde_json::from_str(line)?;
+        let RawEvent {
+            verb,
+            user,
+            user_agent,
+            request_uri,
+            request_received_timestamp: at,
+            object_ref,
+            response_status,
+        } = serde_json::from_str(line)?;
         let part = |name: &str| {
             object_ref.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
@@ -413,6 +423,7 @@ impl AuditEvent {
             subresource: part("subresource"),
             namespace: part("namespace"),
             name: part("name"),
+            at,
             code: u16::try_from(code)?,
             dry_run: request_uri.contains("dryRun=All"),
         })

@@ -2,11 +2,16 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod scene;
+mod stage;
 
+mod annotation_promotes;
 mod backup_round_trip;
 mod cut_is_one_instant;
 mod delta_reaches_the_passive;
 mod no_change_writes_nothing;
 mod prune_spares_foreign_objects;
-mod stage;
+mod restart_resumes;
+mod split_brain_is_fenced;
 mod storage;
+mod unplanned_failover;
