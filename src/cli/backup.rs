@@ -8,7 +8,7 @@ use crate::kube_status;
 use crate::kube_status::ask::{self, Ask, Verb};
 use crate::observe;
 use crate::repository::chain::View;
-use crate::repository::journal::Journal;
+use crate::repository::journal::{Journal, JournalError};
 use crate::repository::keys::Keys;
 use crate::repository::storage::Storage;
 use std::sync::Arc;
@@ -20,24 +20,32 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Newest first.
 pub(super) async fn list(global: &Global) -> Result<(), Failure> {
     let view = view(&run::settings(global)?).await?;
-    let backups: Vec<_> = view.backups.into_iter().rev().collect();
-    print(render::backup_list(&backups, global.output, crate::clock::now()))
+    let backups: Vec<_> = view.backups.iter().rev().cloned().collect();
+    print(render::backup_list(&backups, global.output, crate::clock::now()))?;
+    complete(view)
 }
 
 /// The plan of the retention rules.
 pub(super) async fn prune(global: &Global) -> Result<(), Failure> {
     let settings = run::settings(global)?;
     let view = view(&settings).await?;
-    let backups: Vec<_> = view.backups.into_iter().rev().collect();
-    let base = view.base.map(|base| base.mark.slot);
+    let backups: Vec<_> = view.backups.iter().rev().cloned().collect();
+    let base = view.base.as_ref().map(|base| base.mark.slot);
     let zone = settings.schedule.cron.zone();
-    let verdicts = retention::plan(&backups, &settings.retention, base, zone, crate::clock::now());
-    print(render::retention(&verdicts, global.output))
+    let now = crate::clock::now();
+    let verdicts = retention::plan(&backups, &settings.retention, base, zone, now);
+    print(render::retention(&verdicts, global.output))?;
+    complete(view)
 }
 
 fn print(text: Result<String, serde_json::Error>) -> Result<(), Failure> {
     print!("{}", text.map_err(|error| Failure::new(Code::Failed, error.to_string()))?);
     Ok(())
+}
+
+/// What could be read was shown; that it is not all must not look like success.
+fn complete(view: View) -> Result<(), Failure> {
+    view.frozen.map_or(Ok(()), |frozen| Err(JournalError::Frozen(frozen).into()))
 }
 
 /// Reads the journal to its head, and nothing of any cluster.
@@ -49,11 +57,9 @@ async fn view(settings: &Settings) -> Result<View, Failure> {
         eprintln!("there is no repository in {location} yet");
         return Ok(View::default());
     };
-    let view = journal.refresh().await?;
-    if let Some(frozen) = &view.frozen {
-        eprintln!("the journal is frozen: {}; {}", frozen.message, frozen.hint);
-    }
-    Ok(view.clone())
+    journal.refresh().await?;
+    journal.look_for_holes().await?;
+    Ok(journal.view().clone())
 }
 
 /// Asks the daemon through the annotation of its `Hub`, and waits for its answer in the status.

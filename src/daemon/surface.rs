@@ -303,7 +303,14 @@ pub(super) fn show_sync(
         s.sync.last_outcome = Some(outcome);
         s.sync.last_error = (outcome == Outcome::Failed).then(|| message.clone());
         s.sync.next_run_at = now.checked_add(interval).ok();
-        s.keys.newest_opens = Some(!matches!(result, Err(SyncError::Open { .. })));
+        match result {
+            Err(SyncError::Open { source, .. }) if source.is_damage() => {
+                s.keys.newest_opens = Some(false);
+            }
+            // It could not be fetched, which says nothing about the keys.
+            Err(SyncError::Open { .. }) => {}
+            Ok(_) | Err(_) => s.keys.newest_opens = Some(true),
+        }
         s.sync.damaged = match result {
             Err(SyncError::Open { source, .. }) if source.is_damage() => Some(message.clone()),
             _ => None,

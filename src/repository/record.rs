@@ -6,6 +6,7 @@
 use super::keys::{Keys, MacError};
 use super::layout::{Mark, PackName, Repo};
 use crate::object::{Digest, GroupResource, Set};
+use crate::status::Frozen;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -230,6 +231,23 @@ pub enum RepoError {
         super::layout::FORMAT
     )]
     Newer { format: u32 },
+}
+
+impl RepoError {
+    /// What a daemon shows: it acts on nothing in such a repository.
+    pub fn frozen(&self) -> Frozen {
+        let (reason, hint) = match self {
+            Self::Damaged => (
+                "JunkRecord",
+                "look at the storage: who wrote `repo`? Restore it from the storage's own versions",
+            ),
+            Self::UnknownKey { .. } => {
+                ("KeyMissing", "add that key file to encryption.keyFiles on this hub and restart")
+            }
+            Self::Newer { .. } => ("UnknownRecord", "upgrade this hub's understudy"),
+        };
+        Frozen { reason: reason.to_owned(), message: self.to_string(), hint: hint.to_owned() }
+    }
 }
 
 /// A sign of life. Information, never safety: silence is judged by its bytes not changing.

@@ -9,6 +9,7 @@ use crate::promotion::machine::{Facts, Holder, Incarnation, JournalFacts};
 use crate::repository::Repository;
 use crate::repository::chain::View;
 use crate::repository::journal::{Journal, JournalError};
+use crate::repository::layout::Mark;
 use crate::repository::packs::PackStore;
 use crate::retry;
 use crate::status::Frozen;
@@ -42,13 +43,19 @@ impl Control {
     }
 
     async fn refresh(&mut self) -> Result<Option<JournalFacts>, ControlError> {
-        if self.opened.is_none() && !self.open_repository().await? {
-            let frozen = surface::watermark(&self.shared.board).map(|seen| Frozen {
-                reason: "Rewound".to_owned(),
-                message: format!("the repository is gone; this hub has seen its slot {}", seen.slot),
-                hint: "find out who emptied the storage; for a new repository delete this hub's Hub resource first".to_owned(),
-            });
-            return Ok(Some(JournalFacts { frozen, ..JournalFacts::default() }));
+        if self.opened.is_none() {
+            let frozen = match self.open_repository().await {
+                Ok(true) => None,
+                Ok(false) => {
+                    let seen = surface::watermark(&self.shared.board);
+                    return Ok(Some(JournalFacts { frozen: seen.map(gone), ..Default::default() }));
+                }
+                Err(ControlError::Journal(JournalError::Repo(error))) => Some(error.frozen()),
+                Err(error) => return Err(error),
+            };
+            if frozen.is_some() {
+                return Ok(Some(JournalFacts { frozen, ..JournalFacts::default() }));
+            }
         }
         let Some(opened) = &self.opened else { return Ok(None) };
         let repository = opened.repository.clone();
@@ -169,5 +176,20 @@ impl Control {
             primary_silence: settings.primary_silence.max(self.shared.beats.least_silence(primary)),
             forced: self.request.as_ref().is_some_and(|request| request.forced.is_some()),
         })
+    }
+}
+
+/// Whoever emptied the storage, this hub has seen a repository there: it neither waits for the first
+/// primary nor becomes it.
+fn gone(seen: Mark) -> Frozen {
+    Frozen {
+        reason: "Rewound".to_owned(),
+        message: format!(
+            "the storage holds no repository, but this hub has seen slot {} of its journal",
+            seen.slot
+        ),
+        hint: "restore the objects from the storage's own versions; to begin anew on purpose, \
+               delete the Hub resource of this hub while its daemon is stopped"
+            .to_owned(),
     }
 }
