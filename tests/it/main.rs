@@ -7,8 +7,10 @@ mod stage;
 
 mod annotation_promotes;
 mod backup_round_trip;
+mod cli;
 mod cut_is_one_instant;
 mod delta_reaches_the_passive;
+mod endpoints;
 mod no_change_writes_nothing;
 mod prune_spares_foreign_objects;
 mod restart_resumes;
