@@ -126,7 +126,7 @@ impl Primary {
             let before = view.newest.clone().filter(|backup| backup.epoch == writer.epoch);
             (journal.repository().to_owned(), before)
         };
-        let catalogue = self.catalogue_of(before.as_deref()).await?;
+        let (before, catalogue) = self.catalogue_of(before).await?;
         let (plan, changes, levels) =
             self.capture(&repository, writer, before.as_deref(), catalogue).await?;
         let captured = crate::clock::monotonic();
@@ -154,18 +154,32 @@ impl Primary {
         Ok(done)
     }
 
-    /// The catalogue of the backup before; from its packs when this process does not have it, which
-    /// is so after a restart and after a run that failed.
-    async fn catalogue_of(&mut self, before: Option<&Backup>) -> Result<Catalogue, BackupError> {
+    /// The backup to build on with its catalogue; from its packs when this process does not have it,
+    /// which is so after a restart and after a run that failed. A damaged one is not built on: the hub
+    /// itself is here, so a full backup mends what no retry could.
+    async fn catalogue_of(
+        &mut self,
+        before: Option<Arc<Backup>>,
+    ) -> Result<(Option<Arc<Backup>>, Catalogue), BackupError> {
         let held = self.catalogue.take();
-        let Some(before) = before else { return Ok(Catalogue::default()) };
+        let Some(before) = before else { return Ok((None, Catalogue::default())) };
         if let Some((slot, catalogue)) = held
             && slot == before.mark.slot
         {
-            return Ok(catalogue);
+            return Ok((Some(before), catalogue));
         }
-        let opened = self.packs.open(Arc::new(before.clone()), None).await?;
-        Ok(Catalogue::of(opened.contents, before.commit.rules))
+        match self.packs.open(before.clone(), None).await {
+            Ok(opened) => {
+                let catalogue = Catalogue::of(opened.contents, before.commit.rules);
+                Ok((Some(before), catalogue))
+            }
+            Err(error) if error.is_damage() => {
+                let (backup, error) = (before.id(), retry::chain(&error));
+                tracing::error!(backup, error, "the backup is damaged, taking a full one");
+                Ok((None, Catalogue::default()))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Attempts until one goes through at one revision. A kind that cannot be listed is carried over
