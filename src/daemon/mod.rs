@@ -178,7 +178,16 @@ pub async fn run(settings: Settings, place: Place, signals: Signals) -> Result<(
         tasks.spawn(beats::run(shared.clone(), uid.clone(), stop.clone()));
         control::Control::new(shared, uid, tasks.clone(), stop.clone()).run(nudges).await
     };
-    let result = work.await;
+    let patience = async {
+        stop.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    // A control loop that is asked to stop writes down what it has seen; one that waits for a storage
+    // that does not answer cannot.
+    let result = tokio::select! {
+        result = work => result,
+        () = patience => Ok(()),
+    };
     stop.cancel();
     tasks.close();
     if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
