@@ -75,6 +75,16 @@ impl Config {
         map.insert(last.to_owned(), value);
     }
 
+    /// As if it had never been set.
+    pub fn remove(&mut self, key: &str) {
+        let (parents, last) = key.rsplit_once('.').unwrap_or(("", key));
+        let mut map = Some(&mut self.sections);
+        for part in parents.split('.').filter(|part| !part.is_empty()) {
+            map = map.and_then(|map| map.get_mut(part)?.as_object_mut());
+        }
+        map.and_then(|map| map.remove(last));
+    }
+
     /// `127.0.0.1:12345`
     pub fn listen(&self) -> String {
         self.port.address()

@@ -33,7 +33,7 @@ use understudy::retry::{Class, chain};
 
 /// How the server treats requests.
 #[derive(Clone, Copy, PartialEq)]
-enum Mode {
+pub(crate) enum Mode {
     /// As it is: not atomic.
     Plain,
     /// One write at a time: atomic.
@@ -45,17 +45,17 @@ enum Mode {
 type Answer = Response<http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error>>;
 
 /// What came in: method, path and headers, lower case names.
-type Requests = Arc<Mutex<Vec<(String, String, http::HeaderMap)>>>;
+pub(crate) type Requests = Arc<Mutex<Vec<(String, String, http::HeaderMap)>>>;
 
-struct Server {
-    endpoint: String,
+pub(crate) struct Server {
+    pub(crate) endpoint: String,
     folder: tempfile::TempDir,
-    requests: Requests,
+    pub(crate) requests: Requests,
 }
 
 impl Server {
     /// An S3 server with a bucket `hub-dr`; access key `key`, secret `secret`.
-    fn start(mode: Mode) -> Self {
+    pub(crate) fn start(mode: Mode) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("hub-dr")).unwrap();
         let mut s3 = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).unwrap());
@@ -174,7 +174,7 @@ async fn through(
     answer.map(|body| body.map_err(std::io::Error::other).boxed_unsync())
 }
 
-fn write_credentials(path: &Path, key: &str, secret: &str) {
+pub(crate) fn write_credentials(path: &Path, key: &str, secret: &str) {
     let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
     std::fs::write(path, text).unwrap();
 }
