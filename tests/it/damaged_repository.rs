@@ -83,8 +83,8 @@ async fn check(scene: &Scene, case: &Case) -> Result<()> {
     let mut second = scene.start_second().await?;
     let (condition, reason, named) = &case.told;
     let message = until_condition(&scene.pair.passive, SECOND, condition, "False", reason).await?;
-    let names = named.iter().any(|name| message.contains(name));
-    assert!(names, "{}: none of {named:?} is named in {message:?}", case.name);
+    let told = named.iter().any(|name| message.contains(name));
+    assert!(told, "{}: none of {named:?} is named in {message:?}", case.name);
     let seen = second.status().await?;
     assert_eq!(seen["sync"]["restored"], Value::Null, "{}", case.name);
     let page = second.http_get("/").await?.1;

@@ -190,6 +190,7 @@ pub(crate) async fn until_metric(daemon: &Daemon, series: &str, wanted: f64) -> 
 pub(crate) struct Record {
     pub(crate) slot: u64,
     pub(crate) epoch: u64,
+    pub(crate) incarnation: u64,
     pub(crate) hub: String,
     pub(crate) kind: String,
     pub(crate) body: Value,
@@ -209,6 +210,7 @@ pub(crate) fn journal(repository: &Path) -> Result<Vec<Record>> {
         records.push(Record {
             slot: record["slot"].as_u64().unwrap_or_default(),
             epoch: record["epoch"].as_u64().unwrap_or_default(),
+            incarnation: record["incarnation"].as_u64().unwrap_or_default(),
             hub: text(&record["hub"]["name"]),
             kind: text(&record["body"]["kind"]),
             body: record["body"].clone(),

@@ -163,3 +163,35 @@ async fn a_backup_in_flight_at_the_promotion_is_not_accepted() -> Result<()> {
     assert_eq!(committed("Commit")?, commits + 1, "the one of the new primary");
     Ok(())
 }
+
+/// Two daemons of one hub, by accident: the later one opens the term anew and the earlier one ends,
+/// so that never more than one of them adds anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_daemons_of_one_hub_the_older_ends() -> Result<()> {
+    let scene = Scene::set(1).await?;
+    let mut older = scene.start_first().await?;
+    until_role(&mut older, "primary").await?;
+    let newest = |seen: &Value| status::newest(seen).map(|_| ());
+    older.until(DEADLINE, "a first backup", newest).await?;
+
+    let again = primary(FIRST, &scene)?.with_directory(&scene.repository);
+    let file = again.write(&scene.scratch.path().join("again.yaml"))?;
+    let mut newer = Daemon::start_on(&scene.pair.primary, &file).await?;
+    until_role(&mut newer, "primary").await?;
+    let ended = older.wait_exit(DEADLINE).await?;
+    assert_eq!(ended.code(), Some(11), "{}", older.log_text()?);
+    let output = cli_on(&scene.pair.primary, &file, &["backup", "run"])?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let records = journal(&scene.repository)?;
+    let kinds: Vec<_> = records.iter().map(|record| record.kind.as_str()).collect();
+    assert_eq!(kinds.iter().filter(|kind| **kind == "Term").count(), 1, "{kinds:?}");
+    let opened = kinds.iter().rposition(|kind| *kind == "Open").ok_or("no Open")?;
+    let incarnation = records[opened].slot;
+    for record in &records[opened + 1..] {
+        assert_eq!(record.incarnation, incarnation, "of the older daemon: {record:?}");
+    }
+    let seen = newer.status().await?;
+    assert_eq!(seen["writerConflict"], Value::Null, "the conflict is over");
+    Ok(())
+}
