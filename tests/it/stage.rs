@@ -3,11 +3,11 @@
 
 use crate::harness::config::Config;
 use crate::harness::daemon::{Daemon, cli_on, new_key};
-use crate::harness::hub::{AuditEvent, Hub};
+use crate::harness::hub::{AuditEvent, DAEMON_USER, Hub};
 use crate::harness::pair::Pair;
 use crate::harness::s3::{BUCKET, S3};
 use crate::harness::scratch::Scratch;
-use crate::harness::{Result, status};
+use crate::harness::{Result, eventually, status};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,8 @@ use understudy::repository::storage::Storage;
 pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 /// Enough to keep an API server busy.
 pub(crate) const CONNECTIONS: usize = 32;
+/// Of a kind, at most: ours, adopted, and what stands in the way.
+const LISTS_A_CHECK: usize = 3;
 
 pub(crate) struct Stage {
     pub(crate) pair: Pair,
@@ -99,6 +101,20 @@ impl Stage {
         let held =
             |seen: &serde_json::Value| (status::restored(seen) == Some(backup)).then_some(());
         passive.until(DEADLINE, &what, held).await
+    }
+
+    /// Waits for a full check of the passive hub that began after now: it lists every kind for
+    /// objects with our label. Needs a short `passive.fullCheck`.
+    pub(crate) async fn full_check(&self) -> Result<()> {
+        let lists = || -> Result<usize> {
+            let events = self.pair.passive.audit()?.into_iter();
+            let ours = events.filter(|event| event.user == DAEMON_USER && event.verb == "list");
+            Ok(ours.filter(|event| event.resource == "managedclustersets").count())
+        };
+        let seen = lists()?;
+        // One may be under way. The one after it is over when the next begins.
+        let passed = async || (lists().ok()? > seen + 2 * LISTS_A_CHECK).then_some(());
+        eventually(DEADLINE, "a full check", passed).await
     }
 
     /// What the daemon did to the passive hub beside telling its own state: `verb resource
