@@ -6,9 +6,10 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// On a type error kube logs whole response bodies, which may be Secrets; the others are only loud.
-const QUIET: &str =
-    "kube_client=error,aws_smithy_runtime=warn,hyper=warn,hyper_util=warn,rustls=warn";
+/// On a type error kube logs whole response bodies, which may be Secrets; `aws_config` names the access
+/// key at every request; the others are only loud.
+const QUIET: &str = "kube_client=error,aws_config=warn,aws_smithy_runtime=warn,hyper=warn,\
+                     hyper_util=warn,rustls=warn";
 
 /// Once a process. A level that does not parse falls back to `info`: the configuration was checked.
 pub fn start(log: &Log) {

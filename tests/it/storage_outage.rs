@@ -48,6 +48,10 @@ async fn the_storage_goes_away_and_comes_back() -> Result<()> {
     assert_eq!(differences(&scene, &passive).await?, Vec::<String>::new());
 
     during_a_backup(&scene, &mut s3, &mut first, &mut second).await?;
+    for daemon in [&first, &second] {
+        let log = daemon.log_text()?;
+        assert!(!log.contains("access_key"), "credentials are nobody's business: {log}");
+    }
     assert_eq!(differences(&scene, &passive).await?, Vec::<String>::new());
     Ok(())
 }
