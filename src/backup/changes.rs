@@ -182,8 +182,9 @@ impl Changes {
         for (key, gone) in &self.gone {
             let Some(known) = self.catalogue.objects.get(key) else { continue };
             self.tally.entry(known.set).or_default().changed += 1;
-            // A set that is written anew simply does not hold it.
-            if !self.full.contains(&known.set) {
+            // A set that is written anew simply does not hold what was deleted. What was deselected
+            // it must name, or a standby would take it for deleted.
+            if !self.full.contains(&known.set) || *gone == Gone::Deselected {
                 tombstones.push(Tombstone { set: known.set, key: key.clone(), gone: *gone });
             }
         }
@@ -282,6 +283,14 @@ mod tests {
             changes.tally(Set::Resources),
             Tally { objects: 1, changed: 1, kinds: [("configmaps".to_owned(), 1)].into() }
         );
+    }
+
+    #[test]
+    fn a_full_run_names_what_was_deselected() {
+        let mut changes = before().observe(RULES, Set::ALL.into());
+        changes.deselected(&key("a"));
+        let tombstone = Tombstone { set: Set::Resources, key: key("a"), gone: Gone::Deselected };
+        assert_eq!(changes.finish(&BTreeSet::new()), [tombstone], "and not b, which is gone");
     }
 
     #[test]
