@@ -2,17 +2,21 @@
 
 use crate::harness::bare::Api;
 use crate::harness::compare::{Place, compare, snapshot};
+use crate::harness::daemon::Daemon;
 use crate::harness::{Result, fleet, kinds};
 use crate::stage::{self, CONNECTIONS, Stage};
+use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use understudy::object::ObjectKey;
+use understudy::object::{Digest, ObjectKey, Set};
 
 const CLUSTERS: usize = 8;
 const BACKUP_LABEL: &str = "cluster.open-cluster-management.io/backup";
 const TYPE_LABEL: &str = "cluster.open-cluster-management.io/type";
 /// Of all packs of one backup in which seven objects changed.
 const SMALL: usize = 16 * 1024;
+/// Bytes: more than the credentials of all clusters.
+const LARGE: u32 = 256 * 1024;
 
 const SITE_0: &str = "/api/v1/namespaces/cluster-0000/configmaps/site";
 const SITE_1: &str = "/api/v1/namespaces/cluster-0001/configmaps/site";
@@ -80,6 +84,35 @@ async fn delta_reaches_the_passive() -> Result<()> {
     let backup = stage.backup(&primary).await?;
     stage.synced(&mut passive, &backup).await?;
     assert!(target.find(LOGIN_1).await?.is_some());
+    deselected_while_the_set_is_written_anew(&stage, &primary, &mut passive).await
+}
+
+/// After a change larger than all else a set is written anew, and says nothing of what it no longer
+/// holds. What was given up in that very backup is not deleted nevertheless.
+async fn deselected_while_the_set_is_written_anew(
+    stage: &Stage,
+    primary: &Daemon,
+    passive: &mut Daemon,
+) -> Result<()> {
+    let (source, target) = (stage.pair.primary.api()?, stage.pair.passive.api()?);
+    let noise = (0..LARGE / 32).flat_map(|n: u32| Digest::of(&n.to_le_bytes()).0).collect();
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "large", "labels": {BACKUP_LABEL: ""}},
+        "data": {"noise": ByteString(noise)},
+    });
+    source.post(collection(SIGNING), &secret).await?;
+    stage.backup(primary).await?;
+    let login = "/api/v1/namespaces/cluster-0003/secrets/console-login";
+    let away = json!({"metadata": {"labels": {TYPE_LABEL: null}}});
+    source.merge_patch(login, &away).await?;
+    let backup = stage.backup(primary).await?;
+    let (mut journal, _) = stage.repository.open(&stage.primary_config).await?;
+    let newest = journal.refresh().await?.newest.clone().ok_or("there is no backup")?;
+    assert_eq!(newest.commit.sets[&Set::Credentials].levels.len(), 1, "it was written anew");
+    stage.synced(passive, &backup).await?;
+    let left = target.get_json(login).await?;
+    assert!(!left.to_string().contains("understudy.dev/pair"), "it is not ours any more");
     Ok(())
 }
 
