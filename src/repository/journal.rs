@@ -185,6 +185,18 @@ impl Journal {
         Ok(())
     }
 
+    /// What was walked last still stands there. A storage that was emptied under a running hub would
+    /// else take a record that names packs which no longer exist.
+    async fn expect_head(&mut self) -> Result<(), JournalError> {
+        let head = self.view.head;
+        if head == 0 || self.storage.get(&layout::journal_key(head), RECORD_LIMIT).await?.is_some()
+        {
+            return Ok(());
+        }
+        self.freeze("Rewound", format!("slot {head} of the journal is gone, this hub has read it"));
+        self.view.frozen.clone().map_or(Ok(()), |frozen| Err(JournalError::Frozen(frozen)))
+    }
+
     /// A journal that lost or changed what this hub has seen is not followed (I17).
     fn compare_with_watermark(&mut self, mark: Mark) {
         let Some(seen) = self.watermark else { return };
@@ -225,6 +237,7 @@ impl Journal {
                 return Err(JournalError::Frozen(frozen));
             }
             allowed(&self.view).map_err(|why| JournalError::NotAllowed { why })?;
+            self.expect_head().await?;
             let slot = self.view.head + 1;
             let record = Record {
                 repository: self.repo.repository.clone(),
