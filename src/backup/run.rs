@@ -18,9 +18,11 @@ use crate::repository::packs::PackStore;
 use crate::repository::record::{Body, Commit, Cut, Level, PackRef, SetContents};
 use crate::retry;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use futures::{StreamExt as _, TryStreamExt as _};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 
 /// New revisions that one run may try after the pinned one was compacted away.
@@ -112,11 +114,13 @@ impl Primary {
         }
     }
 
-    /// Takes one backup under `writer`'s term.
+    /// Takes one backup under `writer`'s term. The time-out is for what comes before the commit: a
+    /// commit that was begun is carried through to a definite answer.
     pub async fn run(
         &mut self,
         journal: &Mutex<Journal>,
         writer: &Writer,
+        timeout: Duration,
     ) -> Result<BackupDone, BackupError> {
         let started = crate::clock::monotonic();
         let (repository, before) = {
@@ -127,8 +131,11 @@ impl Primary {
             (journal.repository().to_owned(), before)
         };
         let (before, catalogue) = self.catalogue_of(before).await?;
-        let (plan, changes, levels) =
-            self.capture(&repository, writer, before.as_deref(), catalogue).await?;
+        let capture: BoxFuture<'_, _> =
+            Box::pin(self.capture(&repository, writer, before.as_deref(), catalogue));
+        let captured = tokio::time::timeout(timeout, capture).await;
+        let seconds = timeout.as_secs();
+        let (plan, changes, levels) = captured.unwrap_or(Err(BackupError::TimedOut { seconds }))?;
         let captured = crate::clock::monotonic();
 
         let mut done = BackupDone {

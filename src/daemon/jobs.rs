@@ -4,7 +4,7 @@
 //! the board what happened. What it decides for the roles, it decides in the journal.
 
 use super::{Shared, surface};
-use crate::backup::{BackupDone, BackupError, Primary};
+use crate::backup::{BackupDone, Primary};
 use crate::config::settings::Settings;
 use crate::metrics::{Action, Phase};
 use crate::repository::Repository;
@@ -206,9 +206,7 @@ pub(super) async fn backup(
     });
     let mut primary = primary.lock().await;
     let timeout = shared.settings.schedule.timeout;
-    let run: BoxFuture<'_, _> = Box::pin(primary.run(&repository.journal, &writer));
-    let result = tokio::time::timeout(timeout, run).await;
-    let result = result.unwrap_or(Err(BackupError::TimedOut { seconds: timeout.as_secs() }));
+    let result = primary.run(&repository.journal, &writer, timeout).await;
     let view = repository.journal.lock().await.view().clone();
     surface::show_view(&shared.board, &view, &writer.hub);
     let run = Run {
