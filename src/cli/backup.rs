@@ -91,10 +91,13 @@ pub(super) async fn run(global: &Global, wait: bool, timeout: Duration) -> Resul
         return Err(Failure::new(Code::TimedOut, message).with_hint("understudy status"));
     };
     let answer = answer?;
-    if answer.ok {
-        println!("{}", answer.message);
-        Ok(())
-    } else {
-        Err(Failure::new(Code::Failed, answer.message))
+    match &*answer.outcome {
+        "success" => {
+            println!("{}", answer.message);
+            Ok(())
+        }
+        "partial" => Err(Failure::new(Code::Partial, answer.message)),
+        "refused" => Err(Failure::new(Code::Refused, answer.message)),
+        _ => Err(Failure::new(Code::Failed, answer.message)),
     }
 }

@@ -23,7 +23,11 @@ pub struct Failure {
 pub enum Code {
     Failed = 1,
     Usage = 2,
+    /// Finished, but some objects or kinds failed.
+    Partial = 3,
     NotHealthy = 4,
+    /// Refused by a rule, nothing changed.
+    Refused = 5,
     TimedOut = 6,
     StorageUnreachable = 10,
     Fenced = 11,
@@ -37,7 +41,9 @@ impl Code {
         match self {
             Code::Failed => "Failed",
             Code::Usage => "Usage",
+            Code::Partial => "Partial",
             Code::NotHealthy => "NotHealthy",
+            Code::Refused => "Refused",
             Code::TimedOut => "TimedOut",
             Code::StorageUnreachable => "StorageUnreachable",
             Code::Fenced => "Fenced",
@@ -67,7 +73,9 @@ impl From<ConfigErrors> for Failure {
 
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
-        Self::new(Code::KeyMissing, retry::chain(&error))
+        let code =
+            if matches!(error, KeyError::Write { .. }) { Code::Failed } else { Code::KeyMissing };
+        Self::new(code, retry::chain(&error))
     }
 }
 

@@ -39,8 +39,8 @@ pub(super) struct Control {
     /// The request stands in the `Hub` status, so a restart goes on with it.
     request_is_durable: bool,
     work: Option<Work>,
-    /// A request of the command line for a backup that has not begun.
-    asked: Option<String>,
+    /// Requests of the command line for a backup that has not begun.
+    asked: Vec<String>,
     timing: jobs::Timing,
 }
 
@@ -53,8 +53,8 @@ struct Opened {
 
 struct Work {
     job: Job,
-    /// Request of the command line that this job answers.
-    answers: Option<String>,
+    /// Requests of the command line that this job answers.
+    answers: Vec<String>,
     handle: JoinHandle<JobResult>,
     cancel: CancellationToken,
 }
@@ -100,7 +100,7 @@ impl Control {
             request_is_durable: request.is_some(),
             request,
             work: None,
-            asked: None,
+            asked: vec![],
             timing,
         }
     }
@@ -133,13 +133,13 @@ impl Control {
             Nudge::Ask(Ask { id, verb: Verb::BackupRun }) => {
                 if self.shared.board.read().role == Some(Role::Primary) {
                     self.timing.run_now();
-                    self.asked = Some(id);
+                    self.asked.push(id);
                 } else {
                     let message = format!(
                         "{} is not the primary, only the primary takes backups",
                         self.me.name
                     );
-                    super::surface::answer(&self.shared, id, false, message).await;
+                    super::surface::answer(&self.shared, id, Outcome::Refused, message).await;
                 }
             }
             Nudge::Promote(_) if self.request.is_some() => {}
@@ -211,10 +211,16 @@ impl Control {
             Action::Refuse(refusal) => Ok(self.refuse(refusal)),
             Action::Withdraw => {
                 // Whatever this hub still had in hand must not be finished.
+                let mut unanswered = std::mem::take(&mut self.asked);
                 if let Some(work) = self.work.take() {
                     work.handle.abort();
                     super::surface::job_ended(&self.shared.board);
                     tracing::warn!(job = work.job.name(), why, "stopped");
+                    unanswered.extend(work.answers);
+                }
+                for id in unanswered {
+                    let refused = Outcome::Refused;
+                    super::surface::answer(&self.shared, id, refused, why.clone()).await;
                 }
                 Ok(Next::Rest)
             }
@@ -288,7 +294,7 @@ impl Control {
         future: impl Future<Output = JobResult> + Send + 'static,
     ) -> Next {
         tracing::debug!(job = job.name(), "begins");
-        let answers = if job == Job::Backup { self.asked.take() } else { None };
+        let answers = if job == Job::Backup { std::mem::take(&mut self.asked) } else { vec![] };
         self.work = Some(Work { job, answers, handle: self.tasks.spawn(future), cancel });
         Next::Rest
     }
@@ -297,13 +303,17 @@ impl Control {
         let Some(work) = self.work.take() else { return };
         self.timing.ended(work.job, result, crate::clock::now(), crate::clock::monotonic());
         super::surface::job_ended(&self.shared.board);
-        if let Some(id) = work.answers {
-            let run = self.shared.board.read().runs.into_iter().find(|run| run.what == "backup");
-            let message = run.map_or_else(String::new, |run| match run.backup {
-                Some(backup) => format!("backup {backup}: {}", run.message),
-                None => run.message,
-            });
-            super::surface::answer(&self.shared, id, result == JobResult::Done, message).await;
+        if work.answers.is_empty() {
+            return;
+        }
+        let run = self.shared.board.read().runs.into_iter().find(|run| run.what == "backup");
+        let outcome = run.as_ref().map_or(Outcome::Failed, |run| run.outcome);
+        let message = run.map_or_else(String::new, |run| match run.backup {
+            Some(backup) => format!("backup {backup}: {}", run.message),
+            None => run.message,
+        });
+        for id in work.answers {
+            super::surface::answer(&self.shared, id, outcome, message.clone()).await;
         }
     }
 

@@ -17,6 +17,7 @@
 mod beats;
 mod control;
 mod jobs;
+mod requests;
 mod surface;
 
 use crate::config::settings::{Encryption, Settings};
@@ -174,7 +175,7 @@ pub async fn run(settings: Settings, place: Place, signals: Signals) -> Result<(
         };
         tasks.spawn(surface::publish(shared.clone(), stop.clone()));
         tasks.spawn(surface::tell_events(shared.clone(), stop.clone()));
-        tasks.spawn(surface::watch_requests(shared.clone(), sender, stop.clone()));
+        tasks.spawn(requests::watch(shared.clone(), sender, stop.clone()));
         tasks.spawn(beats::run(shared.clone(), uid.clone(), stop.clone()));
         control::Control::new(shared, uid, tasks.clone(), stop.clone()).run(nudges).await
     };

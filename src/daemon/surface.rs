@@ -1,13 +1,13 @@
 //! Between the loops and what is seen: facts onto the board, the board into the `Hub` status, Events
 //! and HTTP, and requests from the `Hub`'s annotations to the control loop.
 
+use super::Shared;
 use super::jobs::{Timing, action_of};
-use super::{Nudge, PromotionAsked, Shared};
 use crate::config::settings::Settings;
 use crate::http::AppState;
-use crate::kube_status::ask::{self, Answer};
+use crate::kube_status::ask::Answer;
 use crate::kube_status::publisher::Outcome as Published;
-use crate::kube_status::{self, Hub, HubStatus, request};
+use crate::kube_status::{Hub, HubStatus};
 use crate::metrics::Metrics;
 use crate::object::Digest;
 use crate::promotion::machine::{Request, Trigger};
@@ -22,16 +22,12 @@ use crate::sync::{SyncError, Synced};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 const OTHER_WRITER: &str = "another process writes the status of this hub";
 
 /// Objects that a run names in the log.
 const MAX_NAMED: usize = 50;
-
-/// A poll, not a watch: one GET of one object has no connection to lose and no gap to reason about.
-const REQUEST_POLL: Duration = Duration::from_secs(1);
 
 /// Figures change all the time; a look at the board once a second is enough for all who show it.
 const LOOK: Duration = Duration::from_secs(1);
@@ -273,24 +269,7 @@ pub(super) fn show_sync(
         Ok(Synced::Restored(report)) => told(report),
         Err(error) => (Outcome::Failed, retry::chain(error), 0, 0),
     };
-    let named = tracing::field::display(backup.id());
-    match outcome {
-        Outcome::Failed => tracing::error!(backup = named, error = message, "sync failed"),
-        Outcome::Unchanged => tracing::debug!(backup = named, "sync: nothing to do"),
-        Outcome::Changed
-        | Outcome::Partial
-        | Outcome::Success
-        | Outcome::Refused
-        | Outcome::Skipped => tracing::info!(
-            backup = named,
-            outcome = outcome.name(),
-            changed,
-            failed,
-            seconds,
-            message,
-            "sync"
-        ),
-    }
+    log_sync(backup, outcome, &message, changed, failed, seconds);
     shared.metrics.sync_run(outcome);
     if let Ok(Synced::Restored(report)) = result {
         count_restored(shared, report);
@@ -321,6 +300,9 @@ pub(super) fn show_sync(
         }
         if matches!(outcome, Outcome::Changed | Outcome::Unchanged) {
             s.sync.last_success_at = Some(now);
+        }
+        // A few objects that fail do not make the data of all others old.
+        if matches!(outcome, Outcome::Changed | Outcome::Unchanged | Outcome::Partial) {
             s.sync.restored = Some(backup.summary(&[]));
         }
         let last = s.sync.last_success_at.unwrap_or(s.started_at);
@@ -339,6 +321,34 @@ pub(super) fn show_sync(
             });
         }
     });
+}
+
+fn log_sync(
+    backup: &Backup,
+    outcome: Outcome,
+    message: &str,
+    changed: u64,
+    failed: u64,
+    seconds: f64,
+) {
+    let named = tracing::field::display(backup.id());
+    match outcome {
+        Outcome::Failed => tracing::error!(backup = named, error = message, "sync failed"),
+        Outcome::Unchanged => tracing::debug!(backup = named, "sync: nothing to do"),
+        Outcome::Changed
+        | Outcome::Partial
+        | Outcome::Success
+        | Outcome::Refused
+        | Outcome::Skipped => tracing::info!(
+            backup = named,
+            outcome = outcome.name(),
+            changed,
+            failed,
+            seconds,
+            message,
+            "sync"
+        ),
+    }
 }
 
 fn told(report: &Report) -> (Outcome, String, u64, u64) {
@@ -404,89 +414,9 @@ pub(super) async fn tell_events(shared: Shared, stop: CancellationToken) {
     stop.run_until_cancelled(follow).await;
 }
 
-/// Looks at the annotations of the own `Hub`: what asks for something is handed on or refused, then
-/// removed. It stays there until then, so a crash in between loses nothing.
-pub(super) async fn watch_requests(
-    shared: Shared,
-    nudges: mpsc::Sender<Nudge>,
-    stop: CancellationToken,
-) {
-    let (namespace, name) = (&shared.place.namespace, &shared.settings.hub.name);
-    let follow = async {
-        loop {
-            tokio::time::sleep(REQUEST_POLL).await;
-            match kube_status::load(&shared.client, namespace, name).await {
-                Ok(Some(hub)) => {
-                    take_promotion(&shared, &nudges, &hub).await;
-                    take_ask(&shared, &nudges, &hub).await;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::debug!(error = retry::chain(&error), "cannot look for requests");
-                }
-            }
-        }
-    };
-    stop.run_until_cancelled(follow).await;
-}
-
-async fn take_promotion(shared: &Shared, nudges: &mpsc::Sender<Nudge>, hub: &Hub) {
-    let (namespace, name) = (&shared.place.namespace, &shared.settings.hub.name);
-    match request::promotion_request(hub) {
-        None => return,
-        Some(_) if !shared.settings.promotion.annotation => {
-            let refusal = Frozen {
-                reason: "PromotionRefused".to_owned(),
-                message: "promotion.annotation is false".to_owned(),
-                hint: "send SIGUSR1 to the daemon".to_owned(),
-            };
-            show_refusal(shared, refusal);
-        }
-        Some(Ok(request)) => {
-            let forced = request.forced.then(|| request.reason.unwrap_or_default());
-            shared.events.tell(EventReason::PromotionRequested, "asked for by the annotation");
-            let asked = PromotionAsked { trigger: Trigger::Annotation, forced };
-            if nudges.send(Nudge::Promote(asked)).await.is_err() {
-                return;
-            }
-        }
-        Some(Err(malformed)) => {
-            let hint = malformed.hint(namespace, name);
-            tracing::warn!(error = %malformed, hint, "promotion refused");
-            let refusal = Frozen {
-                reason: "PromotionRefused".to_owned(),
-                message: malformed.to_string(),
-                hint,
-            };
-            show_refusal(shared, refusal);
-        }
-    }
-    clear(shared, hub, &request::PROMOTION).await;
-}
-
-async fn take_ask(shared: &Shared, nudges: &mpsc::Sender<Nudge>, hub: &Hub) {
-    match ask::asked(hub) {
-        None => return,
-        Some(Ok(ask)) => {
-            if nudges.send(Nudge::Ask(ask)).await.is_err() {
-                return;
-            }
-        }
-        Some(Err(why)) => tracing::warn!(why, "a request is refused"),
-    }
-    clear(shared, hub, &[ask::REQUEST]).await;
-}
-
-async fn clear(shared: &Shared, hub: &Hub, annotations: &[&str]) {
-    let cleared =
-        request::clear_annotations(&shared.client, &shared.place.namespace, hub, annotations).await;
-    if let Err(error) = cleared {
-        tracing::warn!(error = retry::chain(&error), "an annotation could not be removed");
-    }
-}
-
-pub(super) async fn answer(shared: &Shared, id: String, ok: bool, message: String) {
-    shared.board.update(|s| s.answer = Some(Answer { id, ok, message }));
+pub(super) async fn answer(shared: &Shared, id: String, outcome: Outcome, message: String) {
+    let outcome = outcome.name().to_owned();
+    shared.board.update(|s| s.answer = Some(Answer { id, outcome, message }));
     publish_now(shared).await;
 }
 

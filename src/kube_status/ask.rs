@@ -32,7 +32,8 @@ pub enum Verb {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Answer {
     pub id: String,
-    pub ok: bool,
+    /// success, partial, failed or refused.
+    pub outcome: String,
     pub message: String,
 }
 

@@ -1,0 +1,93 @@
+//! Requests on the own `Hub` become nudges of the control loop: the annotations that ask for a
+//! promotion, and what the command line asks for.
+
+use super::surface::show_refusal;
+use super::{Nudge, PromotionAsked, Shared};
+use crate::kube_status::{self, Hub, ask, request};
+use crate::promotion::machine::Trigger;
+use crate::retry;
+use crate::status::Frozen;
+use crate::status::notice::EventReason;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// A poll, not a watch: one GET of one object has no connection to lose and no gap to reason about.
+const REQUEST_POLL: Duration = Duration::from_secs(1);
+
+/// Looks at the annotations of the own `Hub`: what asks for something is handed on or refused, then
+/// removed. It stays there until then, so a crash in between loses nothing.
+pub(super) async fn watch(shared: Shared, nudges: mpsc::Sender<Nudge>, stop: CancellationToken) {
+    let (namespace, name) = (&shared.place.namespace, &shared.settings.hub.name);
+    let follow = async {
+        loop {
+            tokio::time::sleep(REQUEST_POLL).await;
+            match kube_status::load(&shared.client, namespace, name).await {
+                Ok(Some(hub)) => {
+                    take_promotion(&shared, &nudges, &hub).await;
+                    take_ask(&shared, &nudges, &hub).await;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(error = retry::chain(&error), "cannot look for requests");
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(follow).await;
+}
+
+async fn take_promotion(shared: &Shared, nudges: &mpsc::Sender<Nudge>, hub: &Hub) {
+    let (namespace, name) = (&shared.place.namespace, &shared.settings.hub.name);
+    match request::promotion_request(hub) {
+        None => return,
+        Some(_) if !shared.settings.promotion.annotation => {
+            let refusal = Frozen {
+                reason: "PromotionRefused".to_owned(),
+                message: "promotion.annotation is false".to_owned(),
+                hint: "send SIGUSR1 to the daemon".to_owned(),
+            };
+            show_refusal(shared, refusal);
+        }
+        Some(Ok(request)) => {
+            let forced = request.forced.then(|| request.reason.unwrap_or_default());
+            shared.events.tell(EventReason::PromotionRequested, "asked for by the annotation");
+            let asked = PromotionAsked { trigger: Trigger::Annotation, forced };
+            if nudges.send(Nudge::Promote(asked)).await.is_err() {
+                return;
+            }
+        }
+        Some(Err(malformed)) => {
+            let hint = malformed.hint(namespace, name);
+            tracing::warn!(error = %malformed, hint, "promotion refused");
+            let refusal = Frozen {
+                reason: "PromotionRefused".to_owned(),
+                message: malformed.to_string(),
+                hint,
+            };
+            show_refusal(shared, refusal);
+        }
+    }
+    clear(shared, hub, &request::PROMOTION).await;
+}
+
+async fn take_ask(shared: &Shared, nudges: &mpsc::Sender<Nudge>, hub: &Hub) {
+    match ask::asked(hub) {
+        None => return,
+        Some(Ok(ask)) => {
+            if nudges.send(Nudge::Ask(ask)).await.is_err() {
+                return;
+            }
+        }
+        Some(Err(why)) => tracing::warn!(why, "a request is refused"),
+    }
+    clear(shared, hub, &[ask::REQUEST]).await;
+}
+
+async fn clear(shared: &Shared, hub: &Hub, annotations: &[&str]) {
+    let cleared =
+        request::clear_annotations(&shared.client, &shared.place.namespace, hub, annotations).await;
+    if let Err(error) = cleared {
+        tracing::warn!(error = retry::chain(&error), "an annotation could not be removed");
+    }
+}
