@@ -214,7 +214,9 @@ fn a_check(check: &Check) -> Markup {
 fn pair(snapshot: &Snapshot, now: Timestamp) -> Markup {
     let own = match snapshot.role {
         Some(Role::Passive) => snapshot.sync.restored.as_ref(),
-        Some(Role::Primary | Role::Promoting | Role::Fenced) | None => snapshot.newest.as_ref(),
+        Some(Role::Primary | Role::Promoting) => snapshot.newest.as_ref(),
+        // What a fenced hub holds is in nobody's backup.
+        Some(Role::Fenced) | None => None,
     };
     html! {
         section {

@@ -170,12 +170,14 @@ fn ended(old: &Snapshot, new: &Snapshot) -> Vec<Notice> {
 fn moved(old: &Snapshot, new: &Snapshot) -> Vec<Notice> {
     let mut told = Vec::new();
     let facts = &new.promotion;
-    if old.role != new.role && new.role == Some(Role::Promoting) {
+    // A short promotion may begin and end between two looks.
+    let promoted = old.role == Some(Role::Passive) && new.role == Some(Role::Primary);
+    if promoted || (old.role != new.role && new.role == Some(Role::Promoting)) {
         let by = facts.trigger.as_deref().unwrap_or("an unknown trigger");
         let note = format!("{} is being promoted, asked for by {by}", new.hub);
         told.push(Notice { reason: EventReason::PromotionStarted, note });
     }
-    if old.role == Some(Role::Promoting) && new.role == Some(Role::Primary) {
+    if promoted || (old.role == Some(Role::Promoting) && new.role == Some(Role::Primary)) {
         let base = facts.base.as_deref().unwrap_or("an unknown backup");
         let note = format!("{} is primary with epoch {}, from {base}", new.hub, new.epoch);
         told.push(Notice { reason: EventReason::PromotionCompleted, note });
