@@ -32,6 +32,12 @@ const MAX_ERROR_BODY: usize = 256 << 10;
 /// Longer messages are lists of every value an enum may have.
 const MAX_MESSAGE: usize = 1024;
 
+/// A key of a Secret has at most 253 bytes.
+const MAX_FIELD: usize = 300;
+
+/// How the API server begins when a webhook denies, cannot be called, or cannot convert.
+const WEBHOOK: [&str; 3] = ["admission webhook \"", "failed calling webhook", "conversion webhook"];
+
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone, Debug)]
@@ -114,8 +120,9 @@ pub struct Response {
 /// Why a request did not succeed.
 ///
 /// **The outcome of a write is unknown** after [`KubeError::Transport`], after
-/// [`KubeError::TooLarge`], and after a 500, 502 or 504: it may have been applied. Read the object
-/// again before deciding anything. After every other answer it was not applied.
+/// [`KubeError::TooLarge`] and [`KubeError::Unreadable`], and after a 500, 502 or 504: it may have
+/// been applied. Read the object again before deciding anything. After every other answer it was not
+/// applied.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeError {
     #[error("failed to {}", .0)]
@@ -124,6 +131,8 @@ pub enum KubeError {
     Transport { verb: &'static str, path: String, source: Cause },
     #[error("failed to {verb} {path}: the answer has more than {limit} bytes")]
     TooLarge { verb: &'static str, path: String, limit: usize },
+    #[error("failed to {verb} {path}: the answer is not what was asked for")]
+    Unreadable { verb: &'static str, path: String, source: serde_json::Error },
 }
 
 /// The API server's refusal.
@@ -137,12 +146,17 @@ pub struct ApiError {
     /// Empty when the request was about Secrets: messages quote values.
     pub message: String,
     pub causes: Vec<ApiCause>,
+    /// An admission or conversion webhook refused it or is away: a fact about this kind of object,
+    /// whatever the code, and none about the server. Known also where the message is not.
+    pub webhook: bool,
     pub retry_after: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiCause {
     pub reason: String,
+    /// Of Secrets too, if it is a plain path: the keys of a Secret's data are names that Pods refer
+    /// to and `kubectl describe` prints, and without them nobody can mend a refused Secret.
     pub field: String,
     /// Empty for Secrets, as above.
     pub message: String,
@@ -165,7 +179,7 @@ impl KubeError {
     pub fn class(&self) -> Class {
         match self {
             Self::Transport { .. } => Class::Transient,
-            Self::TooLarge { .. } => Class::Refused,
+            Self::TooLarge { .. } | Self::Unreadable { .. } => Class::Refused,
             Self::Api(error) => match error.code {
                 409 | 410 | 412 => Class::Conflict,
                 408 | 429 | 500 | 502..=599 => Class::Transient,
@@ -189,7 +203,7 @@ impl KubeError {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Api(error) => Some(error.code),
-            Self::Transport { .. } | Self::TooLarge { .. } => None,
+            Self::Transport { .. } | Self::TooLarge { .. } | Self::Unreadable { .. } => None,
         }
     }
 
@@ -197,7 +211,7 @@ impl KubeError {
     pub fn reason(&self) -> &str {
         match self {
             Self::Api(error) => &error.reason,
-            Self::Transport { .. } | Self::TooLarge { .. } => "",
+            Self::Transport { .. } | Self::TooLarge { .. } | Self::Unreadable { .. } => "",
         }
     }
 
@@ -208,19 +222,22 @@ impl KubeError {
     /// Whether a write may have been applied although it failed.
     pub fn outcome_unknown(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::TooLarge { .. } => true,
+            Self::Transport { .. } | Self::TooLarge { .. } | Self::Unreadable { .. } => true,
             Self::Api(error) => matches!(error.code, 500 | 502 | 504),
         }
     }
 }
 
 /// Sends a request as it is and gives back the bytes of a successful answer.
-pub async fn raw(client: &Client, request: Request<Vec<u8>>) -> Result<Response, KubeError> {
+pub async fn raw(
+    client: &Client,
+    request: Request<impl Into<Body>>,
+) -> Result<Response, KubeError> {
     let verb = layer::verb(request.method(), request.uri());
     let path = request.uri().path().to_owned();
     let transport = |source: Cause| KubeError::Transport { verb, path: path.clone(), source };
 
-    let answer = client.send(request.map(Body::from)).await.map_err(|e| transport(e.into()))?;
+    let answer = client.send(request.map(Into::into)).await.map_err(|e| transport(e.into()))?;
     let (head, body) = answer.into_parts();
     if head.status.is_success() {
         let status = head.status.as_u16();
@@ -335,7 +352,7 @@ fn api_error(
     });
     let causes = details.causes.iter().map(|cause| ApiCause {
         reason: word(&cause.reason),
-        field: said(&cause.field),
+        field: if is_path(&cause.field) { cause.field.clone() } else { said(&cause.field) },
         message: said(&cause.message),
     });
     let asked = Some(details.retry_after_seconds).filter(|seconds| *seconds > 0);
@@ -345,9 +362,17 @@ fn api_error(
         reason: word(&reason),
         message: said(&message),
         causes: causes.collect(),
+        webhook: WEBHOOK.iter().any(|words| message.contains(words)),
         retry_after: retry_after.or(asked).map(Duration::from_secs),
         path,
     }
+}
+
+/// A path to a field as the API server writes it (`data[tls.crt]`), and nothing that only looks
+/// like one: a value has spaces, quotes or the `=` and `/` of base64 sooner or later.
+fn is_path(text: &str) -> bool {
+    let of_a_path = |c: char| c.is_ascii_alphanumeric() || "._-[]".contains(c);
+    text.len() <= MAX_FIELD && text.chars().all(of_a_path)
 }
 
 #[cfg(test)]
@@ -407,16 +432,36 @@ mod tests {
     #[tokio::test]
     async fn a_message_about_a_secret_reaches_nobody() {
         let body = r#"{"reason":"Invalid","message":"Invalid value: \"hunter2\"",
-            "details":{"causes":[{"reason":"FieldValueInvalid","field":"data[hunter2]","message":"hunter2"}]}}"#;
+            "details":{"causes":[
+                {"reason":"FieldValueInvalid","field":"data[tls.crt]","message":"hunter2"},
+                {"reason":"FieldValueInvalid","field":"\"hunter2\"","message":"hunter2"}]}}"#;
         for path in ["/api/v1/namespaces/ns/secrets", "/api/v1/namespaces/ns/secrets/x"] {
             let error = check(path, 422, body).await;
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
             assert!(error.to_string().contains("422 Invalid"), "{error}");
+            assert!(format!("{error:?}").contains("data[tls.crt]"), "the path is told: {error:?}");
         }
         let error = check("/api/v1/namespaces/ns/secrets", 502, "hunter2").await;
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         let error = check(CONFIG_MAPS, 422, body).await;
         assert!(error.to_string().contains("hunter2"), "others tell: {error}");
+    }
+
+    #[tokio::test]
+    async fn a_webhook_is_told_from_the_server_also_for_a_secret() {
+        for (code, body, webhook) in [
+            (403, r#"{"message":"admission webhook \"w.x.io\" denied the request: no"}"#, true),
+            (500, r#"{"message":"Internal error occurred: failed calling webhook \"w\""}"#, true),
+            (500, r#"{"message":"conversion webhook for x.io/v1 failed: refused"}"#, true),
+            (500, r#"{"message":"etcdserver: request timed out"}"#, false),
+            (403, r#"{"message":"secrets is forbidden: user cannot create"}"#, false),
+        ] {
+            for path in [CONFIG_MAPS, "/api/v1/namespaces/ns/secrets"] {
+                let error = check(path, code, body).await;
+                let told = matches!(&error, KubeError::Api(error) if error.webhook);
+                assert_eq!(told, webhook, "{path} {body}");
+            }
+        }
     }
 
     #[tokio::test]

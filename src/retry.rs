@@ -73,6 +73,31 @@ pub async fn retry<T, E, F>(
     what: &str,
     cancel: &CancellationToken,
     judge: impl Fn(&E) -> Next,
+    operation: impl FnMut() -> F,
+) -> Result<T, E>
+where
+    E: Error + 'static,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut failures: u64 = 0;
+    let tell = |error: &E, wait: Duration| {
+        failures += 1;
+        if failures == 1 {
+            tracing::warn!(what, error = chain(error), ?wait, "failed, trying again");
+        } else {
+            tracing::debug!(what, error = chain(error), ?wait, failures, "failed again");
+        }
+    };
+    retry_telling(policy, cancel, judge, tell, operation).await
+}
+
+/// The same for callers who tell of a failed attempt in their own way: thousands of writes that meet
+/// one busy server are one piece of news, and an error may quote what no log may hold.
+pub async fn retry_telling<T, E, F>(
+    policy: &Policy,
+    cancel: &CancellationToken,
+    judge: impl Fn(&E) -> Next,
+    mut tell: impl FnMut(&E, Duration),
     mut operation: impl FnMut() -> F,
 ) -> Result<T, E>
 where
@@ -80,7 +105,6 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let mut waits = policy.waits();
-    let mut failures: u64 = 0;
     loop {
         let error = match operation().await {
             Ok(value) => return Ok(value),
@@ -93,12 +117,7 @@ where
         };
         let Some(jitter) = waits.next_backoff() else { return Err(error) };
         let wait = asked_for + jitter;
-        failures += 1;
-        if failures == 1 {
-            tracing::warn!(what, error = chain(&error), ?wait, "failed, trying again");
-        } else {
-            tracing::debug!(what, error = chain(&error), ?wait, failures, "failed again");
-        }
+        tell(&error, wait);
         tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(error),
