@@ -7,7 +7,7 @@
 //! until then is in `restored`, and nothing is deleted by a run that was stopped.
 
 use super::check::Checked;
-use super::hub::Hub;
+use super::hub::{Hub, LOOK_UPS};
 use super::kinds::Kinds;
 use super::known::Restored;
 use super::order::Class;
@@ -41,8 +41,6 @@ const ESTABLISHED_POLL: Duration = Duration::from_millis(50);
 /// An API server holds each creation of an object whose kind is new for that long: waiting once
 /// is cheaper than waiting in every connection.
 const NEW_KIND_SETTLES: Duration = Duration::from_secs(2);
-/// LISTs and GETs beside the writes.
-const LOOK_UPS_IN_PARALLEL: usize = 8;
 /// Objects between two questions to the guard, and the time between them.
 pub(super) const BATCH: usize = 200;
 pub(super) const BATCH_TIME: Duration = Duration::from_secs(5);
@@ -62,13 +60,13 @@ pub type Guard<'a> = &'a (dyn Fn() -> BoxFuture<'static, ControlFlow<String>> + 
 
 /// All that an execution needs beside its plan.
 pub struct Run<'a> {
-    /// Without retries of its own: they would hide the server's complaints from the governor.
+    /// With a time-out of its own, and without retries: they would hide the server's complaints
+    /// from the governor.
     pub client: &'a kube::Client,
     pub contents: &'a Contents,
     pub kinds: &'a Kinds,
     pub policy: &'a Policy,
     pub max_in_flight: usize,
-    pub request_timeout: Duration,
     pub cancel: &'a CancellationToken,
     pub guard: Guard<'a>,
     pub source: Source,
@@ -96,7 +94,7 @@ pub(super) struct Progress<'a> {
 
 pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) -> Report {
     let plan = checked.plan();
-    let hub = Hub::new(run.client, run.request_timeout, run.max_in_flight, run.cancel);
+    let hub = Hub::new(run.client, run.max_in_flight, run.cancel);
     let context = Context { run, hub, index: OwnerIndex::new(run.contents) };
     let mut progress = Progress {
         restored,
@@ -179,7 +177,7 @@ async fn write_all<'a>(context: &'a Context<'a>, progress: &mut Progress<'_>, wr
 async fn established(context: &Context<'_>, progress: &Progress<'_>, wave: &[Write]) {
     let created = wave.iter().filter(|write| progress.restored.get(&write.key).is_some());
     let polls: Vec<_> = created.map(|write| until_established(context, &write.key)).collect();
-    let polls = futures::stream::iter(polls).buffer_unordered(LOOK_UPS_IN_PARALLEL);
+    let polls = futures::stream::iter(polls).buffer_unordered(LOOK_UPS);
     if tokio::time::timeout(ESTABLISHED_WITHIN, polls.collect::<Vec<()>>()).await.is_err() {
         tracing::warn!("not all restored CustomResourceDefinitions were established in time");
     }
@@ -231,7 +229,7 @@ async fn find_outside_owners(context: &Context<'_>, progress: &mut Progress<'_>,
     }
     let looks: Vec<_> =
         wanted.into_iter().map(|(key, version)| live_uid(context, key, version)).collect();
-    let mut looks = futures::stream::iter(looks).buffer_unordered(LOOK_UPS_IN_PARALLEL);
+    let mut looks = futures::stream::iter(looks).buffer_unordered(LOOK_UPS);
     while let Some((key, uid)) = looks.next().await {
         progress.outside.insert(key, uid);
     }

@@ -40,15 +40,16 @@ impl Governor {
         self.limit = self.limit.min(max);
     }
 
-    /// The server had too much (429, 5xx), or said nothing in time.
-    pub fn overloaded(&mut self) {
+    /// The server had too much (429, 5xx), or said nothing in time. Whether the limit was halved.
+    pub fn overloaded(&mut self) -> bool {
         if self.ignored > 0 {
             self.ignored -= 1;
-            return;
+            return false;
         }
         self.ignored = self.limit().saturating_sub(1);
         self.starting = false;
         self.limit = (self.limit / 2.0).max(1.0);
+        true
     }
 }
 
@@ -70,13 +71,14 @@ mod tests {
     fn complaints_of_one_round_halve_once_and_growth_is_slow_afterwards() {
         let mut governor = Governor::new(64);
         (0..100).for_each(|_| governor.answered());
-        (0..64).for_each(|_| governor.overloaded());
+        let halved = (0..64).filter(|_| governor.overloaded()).count();
+        assert_eq!(halved, 1);
         assert_eq!(governor.limit(), 32);
         governor.overloaded();
         assert_eq!(governor.limit(), 16);
         (0..16).for_each(|_| governor.answered());
         assert!((16..=17).contains(&governor.limit()));
-        (0..1000).for_each(|_| governor.overloaded());
+        assert!((0..1000).filter(|_| governor.overloaded()).count() >= 5);
         assert_eq!(governor.limit(), 1);
     }
 }

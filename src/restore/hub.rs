@@ -1,31 +1,36 @@
 //! The API server of this hub as a restore talks to it: few verbs, answers read as far as
 //! `metadata`, retried while the server is busy, and counted.
 //!
-//! A lost answer is no special case: the same request is sent again, and what the first one did
-//! shows up as 409 or 404, which every caller handles anyway.
+//! The governor hears of every single answer, retried or not. A lost answer is no special case: the
+//! same request is sent again, and what the first one did shows up as 409 or 404, which every caller
+//! handles anyway. A webhook that is away is none of the server's complaints and is not waited for:
+//! one dead webhook must not slow down the objects that it has nothing to do with.
 
 use super::governor::Governor;
-use super::request::{KubeError, raw};
+use crate::kube_client::{self, KubeError, layer};
 use crate::object::ObjectKey;
+use crate::retry::{self, Class, Next};
 use bytes::Bytes;
 use http::{Method, Request};
 use serde::{Deserialize, Deserializer};
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// With the waits below about ten seconds; what fails longer is tried again in a later pass.
-const ATTEMPTS: u32 = 6;
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// What fails longer is tried again in a later pass.
+const PATIENCE: retry::Policy = retry::Policy {
+    first: Duration::from_millis(200),
+    cap: Duration::from_secs(5),
+    give_up_after: Some(Duration::from_secs(10)),
+};
 /// Attempts in a row without any answer: the server is away, so nothing is tried twice.
 const SILENT: usize = 16;
-/// A server that asks for more gets the object again in the next run instead.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// LISTs and GETs at once, where a restore has many of them to ask.
+pub(super) const LOOK_UPS: usize = 8;
 
+const JSON: &str = "application/json";
 /// Spares the server the work of encoding, and us of reading, the object that we just sent.
 const METADATA: &str =
     "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json";
@@ -36,7 +41,6 @@ const WRITE_QUERY: &str = "fieldManager=understudy&fieldValidation=Ignore";
 
 pub(super) struct Hub<'a> {
     client: &'a kube::Client,
-    timeout: Duration,
     cancel: &'a CancellationToken,
     governor: Mutex<Governor>,
     mutations: AtomicU64,
@@ -87,22 +91,25 @@ fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// How an object is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Write {
+    Create,
+    /// The body holds the resourceVersion that it replaces.
+    Replace,
+    /// The body is a JSON merge patch.
+    Merge,
+}
+
 impl<'a> Hub<'a> {
     pub(super) fn new(
         client: &'a kube::Client,
-        timeout: Duration,
         max_in_flight: usize,
         cancel: &'a CancellationToken,
     ) -> Self {
         let governor = Mutex::new(Governor::new(max_in_flight));
-        Self {
-            client,
-            timeout,
-            cancel,
-            governor,
-            mutations: AtomicU64::new(0),
-            silent: AtomicUsize::new(0),
-        }
+        let (mutations, silent) = (AtomicU64::new(0), AtomicUsize::new(0));
+        Self { client, cancel, governor, mutations, silent }
     }
 
     /// How many requests may be in flight now.
@@ -114,36 +121,21 @@ impl<'a> Hub<'a> {
         self.mutations.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn post(
+    pub(super) async fn write(
         &self,
+        how: Write,
         key: &ObjectKey,
         version: &str,
         body: Bytes,
     ) -> Result<Metadata, KubeError> {
-        let path = format!("{}?{WRITE_QUERY}", key.collection_path(version));
-        self.object(Method::POST, &path, "application/json", body).await
-    }
-
-    /// `body` holds the resourceVersion that it replaces.
-    pub(super) async fn put(
-        &self,
-        key: &ObjectKey,
-        version: &str,
-        body: Bytes,
-    ) -> Result<Metadata, KubeError> {
-        let path = format!("{}?{WRITE_QUERY}", key.url_path(version));
-        self.object(Method::PUT, &path, "application/json", body).await
-    }
-
-    /// A JSON merge patch.
-    pub(super) async fn patch(
-        &self,
-        key: &ObjectKey,
-        version: &str,
-        body: Bytes,
-    ) -> Result<Metadata, KubeError> {
-        let path = format!("{}?{WRITE_QUERY}", key.url_path(version));
-        self.object(Method::PATCH, &path, "application/merge-patch+json", body).await
+        let (method, path, content_type) = match how {
+            Write::Create => (Method::POST, key.collection_path(version), JSON),
+            Write::Replace => (Method::PUT, key.url_path(version), JSON),
+            Write::Merge => (Method::PATCH, key.url_path(version), "application/merge-patch+json"),
+        };
+        let url = format!("{path}?{WRITE_QUERY}");
+        let object: Object = self.read(request(method, url, METADATA, content_type, body)?).await?;
+        Ok(object.metadata)
     }
 
     pub(super) async fn metadata(
@@ -151,19 +143,13 @@ impl<'a> Hub<'a> {
         key: &ObjectKey,
         version: &str,
     ) -> Result<Metadata, KubeError> {
-        self.object(Method::GET, &key.url_path(version), "application/json", Bytes::new()).await
+        let object: Object = self.read(get(key.url_path(version), METADATA)?).await?;
+        Ok(object.metadata)
     }
 
     /// The whole object.
     pub(super) async fn get(&self, key: &ObjectKey, version: &str) -> Result<Bytes, KubeError> {
-        self.send(
-            Method::GET,
-            &key.url_path(version),
-            "application/json",
-            "application/json",
-            Bytes::new(),
-        )
-        .await
+        self.send(&get(key.url_path(version), JSON)?).await
     }
 
     pub(super) async fn delete(
@@ -173,93 +159,182 @@ impl<'a> Hub<'a> {
         options: Bytes,
     ) -> Result<(), KubeError> {
         let path = key.url_path(version);
-        self.send(Method::DELETE, &path, METADATA, "application/json", options).await.map(drop)
+        self.send(&request(Method::DELETE, path, METADATA, JSON, options)?).await.map(drop)
     }
 
     /// Metadata of the objects below `path`, one page.
-    pub(super) async fn list(&self, path: &str, query: &str) -> Result<List, KubeError> {
-        let path = format!("{path}?{query}");
-        let answer =
-            self.send(Method::GET, &path, METADATA_LIST, "application/json", Bytes::new()).await?;
-        parse(&answer)
+    pub(super) async fn list(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<List, KubeError> {
+        let url = kube_client::with_parameters(path, parameters);
+        self.read(get(url, METADATA_LIST)?).await
     }
 
-    async fn object(
+    async fn read<T: for<'de> Deserialize<'de>>(
         &self,
-        method: Method,
-        path: &str,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<Metadata, KubeError> {
-        let answer = self.send(method, path, METADATA, content_type, body).await?;
-        parse::<Object>(&answer).map(|object| object.metadata)
+        request: Request<Bytes>,
+    ) -> Result<T, KubeError> {
+        let answer = self.send(&request).await?;
+        serde_json::from_slice(&answer).map_err(|source| KubeError::Unreadable {
+            verb: layer::verb(request.method(), request.uri()),
+            path: request.uri().path().to_owned(),
+            source,
+        })
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        accept: &str,
-        content_type: &str,
-        body: Bytes,
-    ) -> Result<Bytes, KubeError> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            if method != Method::GET {
+    async fn send(&self, request: &Request<Bytes>) -> Result<Bytes, KubeError> {
+        let attempt = || async {
+            if request.method() != Method::GET {
                 self.mutations.fetch_add(1, Ordering::Relaxed);
             }
-            let request = Request::builder()
-                .method(&method)
-                .uri(path)
-                .header(http::header::ACCEPT, accept)
-                .header(http::header::CONTENT_TYPE, content_type)
-                .body(body.clone())
-                .map_err(|source| KubeError::Transport { source: source.into() })?;
-            let answer = raw(self.client, request, self.timeout).await;
-            self.learn(&answer);
-            match answer {
-                Err(error) if error.is_transient() && attempt < ATTEMPTS && !self.is_silent() => {
-                    let pause = tokio::time::sleep(wait(&error, attempt));
-                    if self.cancel.run_until_cancelled(pause).await.is_none() {
-                        return Err(error);
-                    }
-                }
-                answer => return answer,
-            }
-        }
+            let answer = kube_client::raw(self.client, request.clone()).await;
+            self.learn(answer.as_ref().err());
+            answer.map(|answer| answer.body)
+        };
+        let judge = |error: &KubeError| {
+            if complains(error) && !self.is_silent() { error.next() } else { Next::Stop }
+        };
+        // Not the message: of a ConfigMap, too, it may quote what no log may hold.
+        let tell = |error: &KubeError, wait: Duration| {
+            let (path, code, reason) = (request.uri().path(), error.code(), error.reason());
+            tracing::debug!(path, code, reason, ?wait, "failed, trying again");
+        };
+        retry::retry_telling(&PATIENCE, self.cancel, judge, tell, attempt).await
     }
 
     fn is_silent(&self) -> bool {
         self.silent.load(Ordering::Relaxed) >= SILENT
     }
 
-    fn learn(&self, answer: &Result<Bytes, KubeError>) {
-        if matches!(answer, Err(KubeError::Transport { .. } | KubeError::Timeout)) {
+    /// What one attempt tells about the server.
+    fn learn(&self, error: Option<&KubeError>) {
+        if matches!(error, Some(KubeError::Transport { .. })) {
             self.silent.fetch_add(1, Ordering::Relaxed);
         } else {
             self.silent.store(0, Ordering::Relaxed);
         }
         let mut governor = self.governor.lock().unwrap_or_else(PoisonError::into_inner);
-        match answer {
-            Err(error) if error.is_transient() => governor.overloaded(),
-            _ => governor.answered(),
+        match error.filter(|error| complains(error)) {
+            Some(error) if governor.overloaded() => {
+                let (limit, code, reason) = (governor.limit(), error.code(), error.reason());
+                tracing::info!(limit, code, reason, "the API server is busy, fewer writes at once");
+            }
+            Some(_) => {}
+            None => governor.answered(),
         }
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, KubeError> {
-    serde_json::from_slice(bytes).map_err(|source| KubeError::Unreadable { source })
+/// Whether the server had too much, or said nothing in time; everything else is about the object.
+fn complains(error: &KubeError) -> bool {
+    let webhook = matches!(error, KubeError::Api(error) if error.webhook);
+    error.class() == Class::Transient && !webhook
 }
 
-/// What the server asks for, else a random part of a doubling time: clients that failed together
-/// must not come back together.
-fn wait(error: &KubeError, attempt: u32) -> Duration {
-    if let KubeError::Api { retry_after: Some(asked), .. } = error {
-        return (*asked).min(LONGEST_RETRY_AFTER);
+fn get(url: String, accept: &'static str) -> Result<Request<Bytes>, KubeError> {
+    request(Method::GET, url, accept, JSON, Bytes::new())
+}
+
+fn request(
+    method: Method,
+    url: String,
+    accept: &'static str,
+    content_type: &'static str,
+    body: Bytes,
+) -> Result<Request<Bytes>, KubeError> {
+    Request::builder()
+        .method(method)
+        .uri(&url)
+        .header(http::header::ACCEPT, accept)
+        .header(http::header::CONTENT_TYPE, content_type)
+        .body(body)
+        .map_err(|e| KubeError::Transport { verb: "address", path: url, source: e.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::key;
+    use super::*;
+    use kube::client::Body;
+
+    /// A server that gives these answers, one a request, and the last one for ever. 0: none at all.
+    fn server(answers: &'static [(u16, &'static str)]) -> kube::Client {
+        let count = AtomicUsize::new(0);
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let turn = count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
+            let (code, body) = answers[turn];
+            std::future::ready(if code == 0 {
+                Err(std::io::Error::other("connection refused"))
+            } else {
+                let answer = http::Response::builder().status(code);
+                Ok(answer.body(Body::from(body.as_bytes().to_vec())).unwrap())
+            })
+        });
+        kube::Client::new(service, "default")
     }
-    let longest = (FIRST_WAIT * 2u32.saturating_pow(attempt)).min(LONGEST_WAIT);
-    let random =
-        u32::try_from(RandomState::new().build_hasher().finish() >> 32).unwrap_or(u32::MAX);
-    longest.mul_f64(f64::from(random) / f64::from(u32::MAX))
+
+    /// Code of the outcome, requests that were sent, and how many may be in flight afterwards.
+    async fn check(
+        answers: &'static [(u16, &'static str)],
+        expected: (Option<u16>, u64, usize),
+        cancel: &CancellationToken,
+    ) {
+        let client = server(answers);
+        let hub = Hub::new(&client, 64, cancel);
+        let written = hub.write(Write::Create, &key("/secrets/ns/a"), "v1", Bytes::new()).await;
+        let code = written.as_ref().map_or_else(KubeError::code, |_| Some(200));
+        assert_eq!((code, hub.mutations(), hub.limit()), expected, "{answers:?} {written:?}");
+    }
+
+    const CREATED: &str = r#"{"metadata":{"uid":"u","resourceVersion":"7"}}"#;
+
+    #[tokio::test]
+    async fn the_governor_hears_of_every_answer_and_every_attempt_is_counted() {
+        let never = CancellationToken::new();
+        check(&[(201, CREATED)], (Some(200), 1, 9), &never).await;
+        check(&[(429, ""), (201, CREATED)], (Some(200), 2, 4), &never).await;
+        // Complaints of one round count once: of these two only the first.
+        check(&[(503, ""), (0, ""), (201, CREATED)], (Some(200), 3, 4), &never).await;
+        check(&[(409, "")], (Some(409), 1, 9), &never).await;
+        check(&[(422, "")], (Some(422), 1, 9), &never).await;
+    }
+
+    #[tokio::test]
+    async fn a_webhook_that_is_away_is_neither_waited_for_nor_the_servers_fault() {
+        let away = r#"{"message":"Internal error occurred: failed calling webhook \"w\""}"#;
+        let answers: &[(u16, &str)] = Box::leak(Box::new([(500, away)]));
+        check(answers, (Some(500), 1, 9), &CancellationToken::new()).await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_away_is_not_asked_for_ever() {
+        let never = CancellationToken::new();
+        let client = server(&[(0, "")]);
+        let hub = Hub::new(&client, 64, &never);
+        hub.silent.store(SILENT - 2, Ordering::Relaxed);
+        for sent in [2, 3, 4] {
+            assert!(hub.metadata(&key("/secrets/ns/a"), "v1").await.is_err());
+            assert_eq!(hub.silent.load(Ordering::Relaxed), SILENT - 2 + sent);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_interruption_ends_the_waiting() {
+        let cancelled = CancellationToken::new();
+        cancelled.cancel();
+        check(&[(429, r#"{"details":{"retryAfterSeconds":60}}"#)], (Some(429), 1, 4), &cancelled)
+            .await;
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_object_is_an_error_and_not_quoted() {
+        let client = server(&[(200, r#"{"metadata":"canary"}"#)]);
+        let never = CancellationToken::new();
+        let hub = Hub::new(&client, 1, &never);
+        let error = hub.metadata(&key("/secrets/ns/a"), "v1").await.unwrap_err();
+        assert!(matches!(error, KubeError::Unreadable { verb: "get", .. }), "{error:?}");
+        assert!(!error.to_string().contains("canary"), "{error}");
+    }
 }

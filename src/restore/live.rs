@@ -6,20 +6,18 @@
 //! that cannot be read is named and missing from the result: its objects are then found one by one
 //! when their creation meets them, and none of them is deleted.
 
-use super::hub::{Hub, Metadata};
+use super::hub::{Hub, LOOK_UPS, Metadata};
 use super::kinds::Kinds;
 use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Known, Mark, PAIR_LABEL, Restored, Standing};
 use super::policy::Policy;
-use super::request::KubeError;
+use crate::kube_client::KubeError;
 use crate::object::{GroupResource, Kind, ObjectKey};
 use crate::repository::contents::Contents;
 use futures::StreamExt as _;
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-const PAGE: usize = 500;
-const LISTS_IN_PARALLEL: usize = 8;
+const PAGE: &str = "500";
 /// A LIST whose pages expire is begun anew.
 const ATTEMPTS: usize = 3;
 
@@ -33,21 +31,21 @@ pub struct Live {
 /// `kinds`: all that may hold objects of ours, which is every kind that this hub can list.
 pub async fn read(
     client: &kube::Client,
-    timeout: Duration,
     cancel: &CancellationToken,
     policy: &Policy,
     kinds: &Kinds,
     contents: &Contents,
 ) -> Live {
-    let hub = Hub::new(client, timeout, LISTS_IN_PARALLEL, cancel);
+    let hub = Hub::new(client, LOOK_UPS, cancel);
     let mut live = Live::default();
 
     let mut ours = Vec::new();
     for kind in kinds.all() {
-        ours.push(list(&hub, kind, selector(PAIR_LABEL, policy), Find::Marked(Standing::Ours)));
+        let find = Find::Marked(Standing::Ours);
+        ours.push(list(&hub, kind, Some(selector(PAIR_LABEL, policy)), find));
         if policy.adopts_kind(&kind.group, &kind.resource) {
             let find = Find::Marked(Standing::Adopted);
-            ours.push(list(&hub, kind, selector(ADOPTED_LABEL, policy), find));
+            ours.push(list(&hub, kind, Some(selector(ADOPTED_LABEL, policy)), find));
         }
     }
     gather(&mut live, ours).await;
@@ -67,7 +65,7 @@ pub async fn read(
     let mut others = Vec::new();
     for (kind, wanted) in wanted {
         let find = Find::Foreign { wanted, pair: &policy.pair };
-        others.push(list(&hub, kind, String::new(), find));
+        others.push(list(&hub, kind, None, find));
     }
     gather(&mut live, others).await;
     live
@@ -87,7 +85,7 @@ enum Find<'a> {
 type Listed = Result<Vec<(ObjectKey, Known)>, (GroupResource, KubeError)>;
 
 async fn gather(live: &mut Live, lists: Vec<impl Future<Output = Listed>>) {
-    let mut lists = futures::stream::iter(lists).buffer_unordered(LISTS_IN_PARALLEL);
+    let mut lists = futures::stream::iter(lists).buffer_unordered(LOOK_UPS);
     while let Some(found) = lists.next().await {
         match found {
             Ok(found) => live.restored.objects.extend(found),
@@ -97,14 +95,15 @@ async fn gather(live: &mut Live, lists: Vec<impl Future<Output = Listed>>) {
 }
 
 fn selector(label: &str, policy: &Policy) -> String {
-    format!("labelSelector={}%3D{}&", label.replace('/', "%2F"), policy.pair)
+    format!("{label}={}", policy.pair)
 }
 
-async fn list(hub: &Hub<'_>, kind: &Kind, selector: String, find: Find<'_>) -> Listed {
-    let query = format!("{selector}limit={PAGE}");
+async fn list(hub: &Hub<'_>, kind: &Kind, selector: Option<String>, find: Find<'_>) -> Listed {
     let (mut found, mut next, mut attempt) = (Vec::new(), String::new(), 1);
     loop {
-        let page = if next.is_empty() { query.clone() } else { format!("{query}&continue={next}") };
+        let mut page = vec![("limit", PAGE)];
+        page.extend(selector.as_deref().map(|selector| ("labelSelector", selector)));
+        page.extend((!next.is_empty()).then_some(("continue", &*next)));
         match hub.list(&kind.list_path(), &page).await {
             Ok(list) => {
                 let objects = list.items.into_iter().map(|item| item.metadata);

@@ -28,7 +28,6 @@ pub mod policy;
 pub mod prune;
 mod remove;
 pub mod report;
-mod request;
 mod wave;
 mod write;
 

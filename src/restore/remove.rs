@@ -5,7 +5,7 @@
 //! new version; anything else is left. A namespace goes only after a LIST of every kind showed
 //! nothing in it but what the hub itself puts there.
 
-use super::hub::{Hub, Metadata};
+use super::hub::{Hub, LOOK_UPS, Metadata, Write};
 use super::kinds::Kinds;
 use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, PAIR_LABEL};
 use super::policy::Policy;
@@ -19,10 +19,8 @@ use serde_json::json;
 
 /// The object may change a few times while we look; not for ever.
 const MAX_ROUNDS: usize = 4;
-/// LISTs that ask whether a namespace is empty.
-const LISTS_IN_PARALLEL: usize = 8;
 /// More than a namespace's defaults of one kind, so that one page shows whether there is more.
-const PAGE: usize = 10;
+const PAGE: &str = "10";
 
 #[derive(Debug)]
 pub(super) enum Removal {
@@ -72,16 +70,17 @@ async fn guarded(
         let answer = if done == Done::Deleted {
             hub.delete(key, &kind.version, deletion(uid, &version)).await
         } else {
-            hub.patch(key, &kind.version, unlabelling(uid, &version)).await.map(drop)
+            let patch = unlabelling(uid, &version);
+            hub.write(Write::Merge, key, &kind.version, patch).await.map(drop)
         };
         match answer {
             Ok(()) => return Removal::Done(done),
-            Err(error) if error.code() == Some(404) => return Removal::Done(done),
+            Err(error) if error.is_not_found() => return Removal::Done(done),
             Err(error) if error.code() == Some(409) => {}
             Err(error) => return Removal::Failed(describe(&error, key, Set::Credentials)),
         }
         match hub.metadata(key, &kind.version).await {
-            Err(error) if error.code() == Some(404) => return Removal::Done(done),
+            Err(error) if error.is_not_found() => return Removal::Done(done),
             Err(error) => return Removal::Failed(describe(&error, key, Set::Credentials)),
             Ok(found) => match still_ours(&found, uid, policy) {
                 Ok(()) => version = found.resource_version,
@@ -122,7 +121,7 @@ fn still_ours(found: &Metadata, uid: &str, policy: &Policy) -> Result<(), &'stat
 async fn is_empty(hub: &Hub<'_>, kinds: &Kinds, namespace: &str) -> Result<(), String> {
     let namespaced = kinds.all().iter().filter(|kind| kind.namespaced);
     let looks: Vec<_> = namespaced.map(|kind| holds_nothing(hub, kind, namespace)).collect();
-    let mut looks = futures::stream::iter(looks).buffer_unordered(LISTS_IN_PARALLEL);
+    let mut looks = futures::stream::iter(looks).buffer_unordered(LOOK_UPS);
     while let Some(empty) = looks.next().await {
         empty?;
     }
@@ -133,7 +132,7 @@ async fn holds_nothing(hub: &Hub<'_>, kind: &Kind, namespace: &str) -> Result<()
     let root = kind.list_path();
     let root = root.strip_suffix(&kind.resource).unwrap_or(&root);
     let path = format!("{root}namespaces/{namespace}/{}", kind.resource);
-    let list = match hub.list(&path, &format!("limit={PAGE}")).await {
+    let list = match hub.list(&path, &[("limit", PAGE)]).await {
         Ok(list) => list,
         // Not a kind that can be listed, so nothing is stored of it.
         Err(error) if matches!(error.code(), Some(404 | 405)) => return Ok(()),

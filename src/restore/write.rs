@@ -5,13 +5,14 @@
 //! what local controllers added stays; until then a changed object is replaced as a whole.
 
 use super::body::{Parts, Stamp};
-use super::hub::{Hub, Metadata};
+use super::hub::{self, Hub, Metadata};
 use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Known, Mark, PAIR_LABEL, Standing};
 use super::policy::Policy;
 use super::report::Done;
-use super::request::KubeError;
+use crate::kube_client::KubeError;
 use crate::object::{ObjectKey, Set};
 use crate::repository::contents::Entry;
+use crate::retry::{self, Class};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -88,14 +89,16 @@ async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>) -> Outcome {
     for _ in 0..MAX_STEPS {
         let (answer, standing, done) = match step {
             Step::Post(standing) => {
-                let answer = hub.post(key, &entry.version, render(standing, None)).await;
-                (answer, standing, Done::Created)
+                let body = render(standing, None);
+                let answer = hub.write(hub::Write::Create, key, &entry.version, body);
+                (answer.await, standing, Done::Created)
             }
             Step::Put(standing, version) => {
                 let body = render(standing, Some(&version));
                 let adopting = standing == Standing::Adopted && known.is_none();
                 let done = if adopting { Done::Adopted } else { Done::Updated };
-                (hub.put(key, &entry.version, body).await, standing, done)
+                let answer = hub.write(hub::Write::Replace, key, &entry.version, body);
+                (answer.await, standing, done)
             }
             Step::Look => match hub.metadata(key, &entry.version).await {
                 Ok(found) => match judge(policy, key, mark, force, found) {
@@ -165,52 +168,53 @@ fn judge(policy: &Policy, key: &ObjectKey, mark: Mark, force: bool, found: Metad
 /// Sorts an error into "tried again in this run" and "not in this run".
 pub(super) fn failure(error: &KubeError, key: &ObjectKey, set: Set) -> Outcome {
     let reason = describe(error, key, set);
-    match error {
-        KubeError::Transport { .. } | KubeError::Timeout => Outcome::Unanswered(reason),
-        KubeError::Unreadable { .. } => Outcome::Later(reason),
-        KubeError::Api { code, message, details, .. } => {
-            let terminating =
-                details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
-            let webhook = message.contains("admission webhook");
-            match code {
-                // Its namespace or its kind may still come.
-                404 | 409 => Outcome::Later(reason),
-                _ if terminating || webhook || error.is_transient() => Outcome::Later(reason),
-                _ => Outcome::Failed(reason),
-            }
-        }
+    let answer = match error {
+        KubeError::Api(answer) => answer,
+        KubeError::Transport { .. } => return Outcome::Unanswered(reason),
+        KubeError::TooLarge { .. } | KubeError::Unreadable { .. } => return Outcome::Later(reason),
+    };
+    let terminating = answer.causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
+    // Of a 404 the namespace or the kind may still come.
+    let may_come = matches!(error.class(), Class::Transient | Class::Conflict);
+    if may_come || answer.code == 404 || answer.webhook || terminating {
+        Outcome::Later(reason)
+    } else {
+        Outcome::Failed(reason)
     }
 }
 
 /// An API server repeats in its messages the values that it refuses; of what may be secret only
 /// the reason and the paths of the fields are told.
 pub(super) fn describe(error: &KubeError, key: &ObjectKey, set: Set) -> String {
-    let KubeError::Api { code, reason, message, details, .. } = error else {
-        return error.to_string();
+    let answer = match error {
+        KubeError::Api(answer) => answer,
+        KubeError::Transport { .. } => return shortened(&retry::chain(error)),
+        // What could not be read stands in the cause.
+        KubeError::TooLarge { .. } | KubeError::Unreadable { .. } => return error.to_string(),
     };
-    let mut text = format!("the API server answered {code} {reason}");
-    let fields: Vec<&str> = details
-        .causes
-        .iter()
-        .map(|cause| &*cause.field)
-        .filter(|field| !field.is_empty())
-        .collect();
+    let mut text = format!("the API server answered {} {}", answer.code, answer.reason);
+    let fields = answer.causes.iter().map(|cause| &*cause.field);
+    let fields: Vec<&str> = fields.filter(|field| !field.is_empty()).collect();
     if !fields.is_empty() {
         text = format!("{text}, fields {}", fields.join(", "));
     }
     let secret = set == Set::Credentials || matches!(key.resource(), "secrets" | "configmaps");
-    if !secret && !message.is_empty() {
-        text = format!("{text}: {message}");
+    if !secret && !answer.message.is_empty() {
+        text = format!("{text}: {}", answer.message);
     }
+    shortened(&text)
+}
+
+fn shortened(text: &str) -> String {
     text.chars().take(MAX_MESSAGE).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::{Cause, Details};
     use super::super::testing::key;
     use super::*;
     use crate::config::settings::RestorePolicy;
+    use crate::kube_client::{ApiCause, ApiError};
     use crate::object::{Digest, GroupResource};
 
     fn metadata(labels: &[(&str, &str)], digest: &str, deleting: bool) -> Metadata {
@@ -261,28 +265,31 @@ mod tests {
         }
     }
 
+    fn refusal(code: u16, message: &str, cause: &str, field: &str) -> KubeError {
+        let cause =
+            ApiCause { reason: cause.into(), field: field.into(), message: message.to_owned() };
+        KubeError::Api(Box::new(ApiError {
+            verb: "create",
+            path: "/api/v1/secrets".to_owned(),
+            code,
+            reason: "Invalid".to_owned(),
+            message: message.to_owned(),
+            causes: vec![cause],
+            webhook: message.contains("webhook"),
+            retry_after: None,
+        }))
+    }
+
     #[test]
     fn an_error_never_repeats_what_may_be_secret() {
-        let error = || KubeError::Api {
-            code: 422,
-            reason: "Invalid".into(),
-            message: "data: Invalid value: \"canary\"".into(),
-            details: Details {
-                causes: vec![Cause {
-                    reason: "FieldValueInvalid".into(),
-                    field: "data.key".into(),
-                }],
-                ..Details::default()
-            },
-            retry_after: None,
-        };
         for (name, set, told) in [
             ("/secrets/ns/a", Set::Resources, false),
             ("/configmaps/ns/a", Set::Resources, false),
             ("x.io/tokens/ns/a", Set::Credentials, false),
             ("x.io/things/ns/a", Set::Resources, true),
         ] {
-            let text = describe(&error(), &key(name), set);
+            let error = refusal(422, "Invalid value: \"canary\"", "FieldValueInvalid", "data.key");
+            let text = describe(&error, &key(name), set);
             assert_eq!(text.contains("canary"), told, "{text}");
             assert!(text.contains("data.key") && text.contains("Invalid"), "{text}");
         }
@@ -290,18 +297,9 @@ mod tests {
 
     #[test]
     fn errors_are_sorted_into_later_and_failed() {
-        let error = |code: u16, message: &str, cause: &str| KubeError::Api {
-            code,
-            reason: String::new(),
-            message: message.into(),
-            details: Details {
-                causes: vec![Cause { reason: cause.into(), field: String::new() }],
-                ..Details::default()
-            },
-            retry_after: None,
-        };
         for (code, message, cause, later) in [
             (404, "", "", true),
+            (409, "", "", true),
             (403, "", "NamespaceTerminating", true),
             (403, "admission webhook \"w\" denied the request", "", true),
             (403, "user cannot create", "", false),
@@ -311,8 +309,8 @@ mod tests {
             (400, "", "", false),
             (413, "", "", false),
         ] {
-            let outcome =
-                failure(&error(code, message, cause), &key("/secrets/ns/a"), Set::Resources);
+            let error = refusal(code, message, cause, "");
+            let outcome = failure(&error, &key("/secrets/ns/a"), Set::Resources);
             assert_eq!(matches!(outcome, Outcome::Later(_)), later, "{code} {message}");
         }
     }

@@ -127,16 +127,8 @@ impl Standby {
         opened: &Opened,
         cancel: &CancellationToken,
     ) -> (Restored, HashSet<GroupResource>) {
-        let timeout = self.settings.kubernetes.request_timeout;
-        let live = restore::live::read(
-            &self.client,
-            timeout,
-            cancel,
-            &self.policy,
-            kinds,
-            &opened.contents,
-        )
-        .await;
+        let contents = &opened.contents;
+        let live = restore::live::read(&self.client, cancel, &self.policy, kinds, contents).await;
         for (kind, why) in &live.unread {
             tracing::warn!(%kind, why, "a kind cannot be read back, nothing of it is pruned");
         }
@@ -186,7 +178,6 @@ impl Standby {
             kinds,
             policy: &self.policy,
             max_in_flight: self.settings.kubernetes.max_in_flight,
-            request_timeout: self.settings.kubernetes.request_timeout,
             cancel,
             guard,
             source: Arc::new(move |pack, sink| {
