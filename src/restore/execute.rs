@@ -17,8 +17,9 @@ use super::policy::Policy;
 use super::prune::{Delete, Unlabel};
 use super::remove::{self, Removal};
 use super::report::{Done, Report};
-use super::wave;
+use super::wave::{self, Asked};
 use super::write::Outcome;
+use crate::clock;
 use crate::object::{GroupResource, ObjectKey, Set};
 use crate::repository::contents::{Contents, Entry};
 use futures::StreamExt as _;
@@ -41,9 +42,6 @@ const ESTABLISHED_POLL: Duration = Duration::from_millis(50);
 /// An API server holds each creation of an object whose kind is new for that long: waiting once
 /// is cheaper than waiting in every connection.
 const NEW_KIND_SETTLES: Duration = Duration::from_secs(2);
-/// Objects between two questions to the guard, and the time between them.
-pub(super) const BATCH: usize = 200;
-pub(super) const BATCH_TIME: Duration = Duration::from_secs(5);
 /// Objects in a row for which the server said nothing at all: it is away, not busy.
 const MAX_UNANSWERED: usize = 4;
 
@@ -54,8 +52,8 @@ pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 pub type Source = Arc<dyn Fn(u32, &mut Sink<'_>) -> Result<(), SourceError> + Send + Sync>;
 pub type Sink<'a> = dyn FnMut(ObjectKey, &RawValue) -> ControlFlow<()> + 'a;
 
-/// Asked before the first write and then every 200 objects or 5 seconds. `Break` tells why the run
-/// must stop.
+/// Asked before the first write and then so often that no write starts more than 200 objects or 5
+/// seconds after a question that was answered well. `Break` tells why the run must stop.
 pub type Guard<'a> = &'a (dyn Fn() -> BoxFuture<'static, ControlFlow<String>> + Send + Sync);
 
 /// All that an execution needs beside its plan.
@@ -88,8 +86,10 @@ pub(super) struct Progress<'a> {
     later: HashMap<ObjectKey, String>,
     failed_kinds: HashSet<GroupResource>,
     unanswered: usize,
-    /// Since the guard was asked last. None: never.
-    pub(super) asked: Option<(Instant, usize)>,
+    /// None: the guard was never asked.
+    pub(super) asked: Option<Asked>,
+    /// When the API server is done with the kinds that are new to it.
+    settled: Option<Instant>,
 }
 
 pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) -> Report {
@@ -104,6 +104,7 @@ pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) 
         failed_kinds: HashSet::new(),
         unanswered: 0,
         asked: None,
+        settled: None,
     };
 
     let mut todo = plan.writes.clone();
@@ -155,21 +156,37 @@ fn planned(plan: &Plan) -> Report {
 }
 
 async fn write_all<'a>(context: &'a Context<'a>, progress: &mut Progress<'_>, writes: &'a [Write]) {
-    for wave in writes.chunk_by(|a, b| a.stage == b.stage) {
-        let created = progress.report.count(Done::Created);
+    let mut waves = writes.chunk_by(|a, b| a.stage == b.stage).peekable();
+    let mut reader = None;
+    while let Some(wave) = waves.next() {
+        let class = wave[0].stage.class;
+        let packs = reader.take().unwrap_or_else(|| wave::read(context, wave));
+        if class > Class::Basics && !settle(context, progress).await {
+            return progress.stop("the restore was interrupted");
+        }
         find_outside_owners(context, progress, wave).await;
-        wave::write(context, progress, wave).await;
+        let created = progress.report.count(Done::Created);
+        reader = wave::write(context, progress, wave, packs, waves.peek().copied()).await;
         if progress.report.stopped.is_some() {
             return;
         }
         let new = progress.report.count(Done::Created) > created;
-        if wave[0].stage.class == Class::CustomResourceDefinitions && new {
-            let settle = established(context, progress, wave);
-            if context.run.cancel.run_until_cancelled(settle).await.is_none() {
+        if class == Class::CustomResourceDefinitions && new {
+            let established = established(context, progress, wave);
+            if context.run.cancel.run_until_cancelled(established).await.is_none() {
                 return progress.stop("the restore was interrupted");
             }
+            progress.settled = Some(clock::monotonic() + NEW_KIND_SETTLES);
         }
     }
+}
+
+/// Waits for what is left of the time that new kinds need; what comes before their objects is
+/// written meanwhile. `false`: interrupted.
+async fn settle(context: &Context<'_>, progress: &mut Progress<'_>) -> bool {
+    let Some(settled) = progress.settled.take() else { return true };
+    let left = settled.saturating_duration_since(clock::monotonic());
+    context.run.cancel.run_until_cancelled(tokio::time::sleep(left)).await.is_some()
 }
 
 /// Waits until the API server serves the new kinds. A kind that does not come makes its objects
@@ -181,7 +198,6 @@ async fn established(context: &Context<'_>, progress: &Progress<'_>, wave: &[Wri
     if tokio::time::timeout(ESTABLISHED_WITHIN, polls.collect::<Vec<()>>()).await.is_err() {
         tracing::warn!("not all restored CustomResourceDefinitions were established in time");
     }
-    tokio::time::sleep(NEW_KIND_SETTLES).await;
 }
 
 async fn until_established(context: &Context<'_>, key: &ObjectKey) {
@@ -270,8 +286,8 @@ fn next_pass(context: &Context<'_>, progress: &mut Progress<'_>, plan: &Plan) ->
         let entry = &context.run.contents.entries[&write.key];
         let known = progress.restored.get(&write.key);
         let stripped = known.and_then(|known| known.mark).map_or(0, |mark| mark.stripped);
-        let links = links(context, progress, &write.key, entry);
-        stripped > 0 && entry.owners.len() - links.len() < usize::from(stripped)
+        let links = || links(context, progress, &write.key, entry);
+        stripped > 0 && entry.owners.len() - links().len() < usize::from(stripped)
     };
     let again = plan.writes.iter();
     again
