@@ -8,6 +8,7 @@
 //! Secret. So everything that reads or writes captured objects goes through [`raw`], and an error
 //! about a Secret carries the server's reason but not its message, which may quote the value.
 
+use crate::object::encode;
 use crate::observe::Observer;
 use crate::retry::{Class, Next};
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,6 @@ use http_body_util::BodyExt as _;
 use kube::client::{Body, ClientBuilder};
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -275,23 +275,11 @@ pub fn with_parameters(path: &str, parameters: &[(&str, &str)]) -> String {
     for (name, value) in parameters {
         url.push(separator);
         separator = '&';
-        encode(&mut url, name);
+        encode(&mut url, name, b"");
         url.push('=');
-        encode(&mut url, value);
+        encode(&mut url, value, b"");
     }
     url
-}
-
-/// RFC 3986 §2.1: all but the unreserved characters.
-fn encode(url: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            url.push(char::from(byte));
-        } else {
-            // Writing into a String cannot fail.
-            let _ = write!(url, "%{byte:02X}");
-        }
-    }
 }
 
 /// None: there is more than `limit`; the rest is not read.

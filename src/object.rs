@@ -4,7 +4,7 @@
 //! `v1` must not look like "all objects gone, all objects new".
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// Group, resource (plural), namespace and name of an object. Cluster-scoped objects have the
 /// empty namespace, the core group is empty too.
@@ -74,9 +74,13 @@ impl ObjectKey {
         GroupResource { group: self.group().into(), resource: self.resource().into() }
     }
 
-    /// The path of the object at `version` on any API server.
+    /// The path of the object at `version` on any API server. Some kinds (roles, for one) may have
+    /// names with spaces or question marks: unencoded, such a path would name another object.
     pub fn url_path(&self, version: &str) -> String {
-        format!("{}/{}", self.collection_path(version), self.name())
+        let mut path = self.collection_path(version);
+        path.push('/');
+        encode(&mut path, self.name(), b":");
+        path
     }
 
     /// The path that takes the POST which creates the object.
@@ -90,6 +94,18 @@ impl ObjectKey {
             format!("{root}/{}", self.resource())
         } else {
             format!("{root}/namespaces/{}/{}", self.namespace(), self.resource())
+        }
+    }
+}
+
+/// Appends `text` with all but the unreserved characters (RFC 3986 §2.1) and those in `keep` encoded.
+pub fn encode(url: &mut String, text: &str, keep: &[u8]) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || keep.contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            // Writing into a String cannot fail.
+            let _ = write!(url, "%{byte:02X}");
         }
     }
 }
@@ -288,6 +304,8 @@ mod tests {
         );
         assert_eq!(key.url_path("v1"), "/apis/apps/v1/namespaces/ns/deployments/a.b:c");
         assert_eq!(key.to_string(), "deployments.apps ns/a.b:c");
+        let odd = ObjectKey::new("", "configmaps", "ns", "a b?c#ä").unwrap();
+        assert_eq!(odd.url_path("v1"), "/api/v1/namespaces/ns/configmaps/a%20b%3Fc%23%C3%A4");
         let core = ObjectKey::new("", "namespaces", "", "x").unwrap();
         assert_eq!(core.url_path("v1"), "/api/v1/namespaces/x");
         assert_eq!(serde_json::to_string(&core).unwrap(), r#"["","namespaces","","x"]"#);
