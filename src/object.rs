@@ -6,6 +6,27 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt::{self, Write as _};
 
+/// Annotations and labels below it are ours: never captured, and never taken from a backup.
+pub const OWN_PREFIX: &str = "understudy.dev/";
+
+/// Fields of `metadata` that only the hub gives on which the object stands. Capture drops them;
+/// restore does so again, because a backup is not trusted to be without them.
+pub const HUB_OWNED: [&str; 8] = [
+    "managedFields",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+];
+
+/// The group in an `apiVersion`: `apps` of `apps/v1`, empty of `v1`.
+pub fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
 /// Group, resource (plural), namespace and name of an object. Cluster-scoped objects have the
 /// empty namespace, the core group is empty too.
 ///

@@ -3,29 +3,14 @@
 //! Objects are handled as raw JSON: numbers, unknown fields, the order of keys and duplicate keys
 //! survive, because nothing is turned into a typed struct and back.
 
-use crate::object::Kind;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use crate::json::{Fields, Text, Writer};
+use crate::object::{HUB_OWNED, Kind, OWN_PREFIX};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::fmt;
-
-/// Annotations and labels below this prefix are ours.
-pub const OWN_PREFIX: &str = "understudy.dev/";
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// What only the hub that an object stands on gives it; the hub that takes it gives its own.
-const HUB_OWNED: [&str; 8] = [
-    "managedFields",
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "selfLink",
-];
 
 /// The fields of an object that selection and change detection look at.
 #[derive(Debug)]
@@ -83,7 +68,8 @@ pub fn head(object: &RawValue) -> Result<Head<'_>, serde_json::Error> {
         controller: Option<bool>,
     }
     fn pairs<'a>(fields: Option<Fields<'a, Text<'a>>>) -> Pairs<'a> {
-        fields.map_or_else(Vec::new, |f| f.0.into_iter().map(|(k, Text(v))| (k, v)).collect())
+        let fields = fields.unwrap_or_default().0.into_iter();
+        fields.map(|field| (field.name, field.value.0)).collect()
     }
 
     let Top { metadata, r#type } = serde_json::from_str(object.get())?;
@@ -114,110 +100,57 @@ pub fn clean(
     kind: &Kind,
     keep_status: bool,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    let fields: Fields<'_, &RawValue> = serde_json::from_str(object.get())?;
-    let mut out = Vec::with_capacity(object.get().len());
-    out.extend_from_slice(b"{\"apiVersion\":");
-    serde_json::to_writer(&mut out, &kind.api_version())?;
-    out.extend_from_slice(b",\"kind\":");
-    serde_json::to_writer(&mut out, &kind.kind)?;
-    for (name, value) in fields.0 {
-        match &*name {
+    let mut out = Writer::with_capacity(object.get().len());
+    out.open(b'{');
+    out.name("apiVersion");
+    out.text(&kind.api_version());
+    out.name("kind");
+    out.text(&kind.kind);
+    for field in &Fields::read(object)?.0 {
+        match &*field.name {
             "apiVersion" | "kind" => {}
             "status" if !keep_status => {}
             "metadata" => {
-                out.extend_from_slice(b",\"metadata\":");
-                clean_metadata(value, &mut out)?;
+                out.key(field.key);
+                clean_metadata(field.value, &mut out)?;
             }
-            _ => field(&name, value, true, &mut out)?,
+            _ => out.field(field),
         }
     }
-    out.push(b'}');
-    Ok(out)
+    out.close(b'}');
+    Ok(out.finish())
 }
 
-fn clean_metadata(metadata: &RawValue, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    let fields: Fields<'_, &RawValue> = serde_json::from_str(metadata.get())?;
-    out.push(b'{');
-    let mut comma = false;
-    for (name, value) in fields.0 {
-        if HUB_OWNED.contains(&&*name) {
+fn clean_metadata(metadata: &RawValue, out: &mut Writer) -> Result<(), serde_json::Error> {
+    let fields = Fields::read(metadata)?;
+    out.open(b'{');
+    for field in fields.0.iter().filter(|field| !HUB_OWNED.contains(&&*field.name)) {
+        let map: Option<Fields<'_>> = match &*field.name {
+            "labels" | "annotations" => serde_json::from_str(field.value.get())?,
+            _ => None,
+        };
+        let Some(map) = map.filter(|map| map.0.iter().any(|entry| is_ours(&entry.name))) else {
+            out.field(field);
             continue;
+        };
+        let others: Vec<_> = map.0.iter().filter(|entry| !is_ours(&entry.name)).collect();
+        // Where nothing else was in it, the map was ours too.
+        if !others.is_empty() {
+            out.key(field.key);
+            out.open(b'{');
+            for entry in others {
+                out.field(entry);
+            }
+            out.close(b'}');
         }
-        if name == "labels" || name == "annotations" {
-            let Some(kept) = without_ours(value)? else { continue };
-            field(&name, &kept, comma, out)?;
-        } else {
-            field(&name, value, comma, out)?;
-        }
-        comma = true;
     }
-    out.push(b'}');
+    out.close(b'}');
     Ok(())
 }
 
-/// Labels or annotations without ours. `None`: nothing else was in them, so the map was ours too.
-fn without_ours(map: &RawValue) -> Result<Option<Cow<'_, RawValue>>, serde_json::Error> {
-    let ours = |name: &str| name.starts_with(OWN_PREFIX) || name == LAST_APPLIED;
-    let Some(fields) = serde_json::from_str::<Option<Fields<'_, &RawValue>>>(map.get())? else {
-        return Ok(Some(Cow::Borrowed(map)));
-    };
-    if !fields.0.iter().any(|(name, _)| ours(name)) {
-        return Ok(Some(Cow::Borrowed(map)));
-    }
-    let mut out = vec![b'{'];
-    for (name, value) in fields.0.iter().filter(|(name, _)| !ours(name)) {
-        let comma = out.len() > 1;
-        field(name, value, comma, &mut out)?;
-    }
-    if out.len() == 1 {
-        return Ok(None);
-    }
-    out.push(b'}');
-    let text = String::from_utf8(out).expect("it is made of strings");
-    RawValue::from_string(text).map(|raw| Some(Cow::Owned(raw)))
-}
-
-fn field(
-    name: &str,
-    value: &(impl Serialize + ?Sized),
-    comma: bool,
-    out: &mut Vec<u8>,
-) -> Result<(), serde_json::Error> {
-    if comma {
-        out.push(b',');
-    }
-    serde_json::to_writer(&mut *out, name)?;
-    out.push(b':');
-    serde_json::to_writer(out, value)
-}
-
-/// The fields of a JSON object in their order, duplicates included.
-struct Fields<'a, V>(Vec<(Cow<'a, str>, V)>);
-
-/// A string, borrowed where it holds no escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de: 'a, 'a, V: Deserialize<'de>> Deserialize<'de> for Fields<'a, V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect<V>(std::marker::PhantomData<V>);
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for Collect<V> {
-            type Value = Vec<(Cow<'de, str>, V)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::with_capacity(16);
-                while let Some((Text(name), value)) = map.next_entry::<Text<'de>, V>()? {
-                    fields.push((name, value));
-                }
-                Ok(fields)
-            }
-        }
-        deserializer.deserialize_map(Collect(std::marker::PhantomData)).map(Fields)
-    }
+/// Labels and annotations that do not go into a backup.
+fn is_ours(name: &str) -> bool {
+    name.starts_with(OWN_PREFIX) || name == LAST_APPLIED
 }
 
 #[cfg(test)]

@@ -6,25 +6,12 @@
 //! byte. What an object says about its own identity must be what its key says, else a body could
 //! name an object that no rule has looked at.
 
-use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Mark, OUR_PREFIX, PAIR_LABEL};
-use crate::object::ObjectKey;
+use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Mark, PAIR_LABEL};
+use crate::json::{Fields, Text, Writer};
+use crate::object::{HUB_OWNED, OWN_PREFIX, ObjectKey, group_of};
 use crate::repository::contents::Owner;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::fmt;
-
-/// Fields of `metadata` that belong to one hub. Capture drops them; a backup is not trusted to.
-const SERVER_FIELDS: &[&str] = &[
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "managedFields",
-    "selfLink",
-];
 
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
@@ -47,43 +34,43 @@ pub enum Stamp<'a> {
 
 /// An object of a backup, taken apart as far as writing needs it.
 pub struct Parts<'a> {
-    top: Pairs<'a>,
-    metadata: Pairs<'a>,
-    labels: Pairs<'a>,
-    annotations: Pairs<'a>,
-    owners: Vec<(Owner, Pairs<'a>)>,
+    top: Fields<'a>,
+    metadata: Fields<'a>,
+    labels: Fields<'a>,
+    annotations: Fields<'a>,
+    owners: Vec<(Owner, Fields<'a>)>,
 }
 
 impl<'a> Parts<'a> {
     /// Refuses what is not an object, what names another object than `key`, and what repeats a
     /// field of which we read one (two readers could disagree about which one counts).
     pub fn of(key: &ObjectKey, object: &'a RawValue) -> Result<Self, BodyError> {
-        let top = Pairs::read(object, "the object")?;
-        let metadata = top.one("metadata")?.ok_or(BodyError::Malformed("metadata"))?;
-        let metadata = Pairs::read(metadata, "metadata")?;
+        let top = read(object, "the object")?;
+        let metadata = one(&top, "metadata")?.ok_or(BodyError::Malformed("metadata"))?;
+        let metadata = read(metadata, "metadata")?;
 
-        let name = metadata.text("name")?;
-        let namespace = metadata.text("namespace")?;
-        let api_version = top.text("apiVersion")?.unwrap_or_default();
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let name = text(&metadata, "name")?;
+        let namespace = text(&metadata, "namespace")?;
+        let api_version = text(&top, "apiVersion")?.unwrap_or_default();
         if name.as_deref() != Some(key.name()) {
             return Err(BodyError::OtherIdentity("name"));
         }
         if namespace.as_deref().unwrap_or_default() != key.namespace() {
             return Err(BodyError::OtherIdentity("namespace"));
         }
-        if group != key.group() {
+        if group_of(&api_version) != key.group() {
             return Err(BodyError::OtherIdentity("group"));
         }
         let is_secret = key.group().is_empty() && key.resource() == "secrets";
-        if is_secret && top.text("type")?.as_deref() == Some("kubernetes.io/service-account-token")
+        if is_secret
+            && text(&top, "type")?.as_deref() == Some("kubernetes.io/service-account-token")
         {
             return Err(BodyError::ServiceAccountToken);
         }
 
         Ok(Self {
-            labels: metadata.map("labels")?,
-            annotations: metadata.map("annotations")?,
+            labels: map(&metadata, "labels")?,
+            annotations: map(&metadata, "annotations")?,
             owners: owners(&metadata)?,
             top,
             metadata,
@@ -103,19 +90,22 @@ impl<'a> Parts<'a> {
         live_uids: &[Option<String>],
         resource_version: Option<&str>,
     ) -> Vec<u8> {
-        let mut out = Writer { bytes: Vec::with_capacity(self.size() + 256) };
-        out.object(self.top.0.iter(), |out, name, value| {
-            if name == "metadata" {
-                self.render_metadata(out, stamp, mark, live_uids, resource_version);
+        let mut out = Writer::with_capacity(self.size() + 256);
+        out.open(b'{');
+        for field in &self.top.0 {
+            if field.name == "metadata" {
+                out.key(field.key);
+                self.render_metadata(&mut out, stamp, mark, live_uids, resource_version);
             } else {
-                out.raw(value);
+                out.field(field);
             }
-        });
-        out.bytes
+        }
+        out.close(b'}');
+        out.finish()
     }
 
     fn size(&self) -> usize {
-        self.top.0.iter().map(|pair| pair.key.get().len() + pair.value.get().len() + 2).sum()
+        self.top.0.iter().map(|field| field.key.get().len() + field.value.get().len() + 2).sum()
     }
 
     fn render_metadata(
@@ -127,55 +117,60 @@ impl<'a> Parts<'a> {
         resource_version: Option<&str>,
     ) {
         let replaced = ["labels", "annotations", "ownerReferences"];
-        let kept = self.metadata.0.iter().filter(|pair| {
-            !SERVER_FIELDS.contains(&&*pair.name) && !replaced.contains(&&*pair.name)
-        });
-        out.object(kept, |out, _, value| out.raw(value));
-        out.reopen();
-
-        let label = match stamp {
+        out.open(b'{');
+        for field in &self.metadata.0 {
+            if !HUB_OWNED.contains(&&*field.name) && !replaced.contains(&&*field.name) {
+                out.field(field);
+            }
+        }
+        let (label, pair) = match stamp {
             Stamp::Ours { pair } => (PAIR_LABEL, pair),
             Stamp::Adopted { pair } => (ADOPTED_LABEL, pair),
         };
-        out.field("labels");
-        out.map(&self.labels, label);
-        out.field("annotations");
-        out.map(&self.annotations, (DIGEST_ANNOTATION, &mark.to_string()));
-
-        let linked = self
-            .owners
-            .iter()
-            .zip(live_uids)
-            .filter_map(|((_, raw), uid)| Some((raw, uid.as_ref()?)));
-        let mut linked = linked.peekable();
-        if linked.peek().is_some() {
-            out.field("ownerReferences");
-            out.bytes.push(b'[');
-            for (position, (raw, uid)) in linked.enumerate() {
-                if position > 0 {
-                    out.bytes.push(b',');
-                }
-                out.object(raw.0.iter().filter(|pair| pair.name != "uid"), |out, _, value| {
-                    out.raw(value);
-                });
-                out.reopen();
-                out.field("uid");
-                out.text(uid);
-                out.bytes.push(b'}');
-            }
-            out.bytes.push(b']');
-        }
+        render_map(out, "labels", &self.labels, (label, pair));
+        let digest = (DIGEST_ANNOTATION, &*mark.to_string());
+        render_map(out, "annotations", &self.annotations, digest);
+        self.render_owners(out, live_uids);
         if let Some(version) = resource_version {
-            out.field("resourceVersion");
+            out.name("resourceVersion");
             out.text(version);
         }
-        out.bytes.push(b'}');
+        out.close(b'}');
+    }
+
+    fn render_owners(&self, out: &mut Writer, live_uids: &[Option<String>]) {
+        if live_uids.iter().all(Option::is_none) {
+            return;
+        }
+        out.name("ownerReferences");
+        out.open(b'[');
+        for ((_, fields), uid) in self.owners.iter().zip(live_uids) {
+            let Some(uid) = uid else { continue };
+            out.next();
+            out.open(b'{');
+            fields.0.iter().filter(|field| field.name != "uid").for_each(|field| out.field(field));
+            out.name("uid");
+            out.text(uid);
+            out.close(b'}');
+        }
+        out.close(b']');
     }
 }
 
-fn owners<'a>(metadata: &Pairs<'a>) -> Result<Vec<(Owner, Pairs<'a>)>, BodyError> {
+/// A map without what is ours, and with one entry of ours.
+fn render_map(out: &mut Writer, name: &str, map: &Fields<'_>, (ours, value): (&str, &str)) {
+    out.name(name);
+    out.open(b'{');
+    let kept = map.0.iter().filter(|field| !field.name.starts_with(OWN_PREFIX));
+    kept.for_each(|field| out.field(field));
+    out.name(ours);
+    out.text(value);
+    out.close(b'}');
+}
+
+fn owners<'a>(metadata: &Fields<'a>) -> Result<Vec<(Owner, Fields<'a>)>, BodyError> {
     const WHAT: &str = "metadata.ownerReferences";
-    let Some(raw) = metadata.one("ownerReferences")?.filter(|raw| raw.get() != "null") else {
+    let Some(raw) = one(metadata, "ownerReferences")?.filter(|raw| raw.get() != "null") else {
         return Ok(Vec::new());
     };
     let references: Vec<&'a RawValue> =
@@ -183,9 +178,9 @@ fn owners<'a>(metadata: &Pairs<'a>) -> Result<Vec<(Owner, Pairs<'a>)>, BodyError
     references
         .into_iter()
         .map(|reference| {
-            let pairs = Pairs::read(reference, WHAT)?;
+            let fields = read(reference, WHAT)?;
             let part = |name| -> Result<Box<str>, BodyError> {
-                Ok(pairs.text(name)?.ok_or(BodyError::Malformed(WHAT))?.into())
+                Ok(text(&fields, name)?.ok_or(BodyError::Malformed(WHAT))?.into())
             };
             let owner = Owner {
                 api_version: part("apiVersion")?,
@@ -193,130 +188,35 @@ fn owners<'a>(metadata: &Pairs<'a>) -> Result<Vec<(Owner, Pairs<'a>)>, BodyError
                 name: part("name")?,
                 uid: part("uid")?,
             };
-            Ok((owner, pairs))
+            Ok((owner, fields))
         })
         .collect()
 }
 
-/// A JSON object as its raw pieces, in order, repeated keys and spelling of the keys kept.
-#[derive(Default)]
-struct Pairs<'a>(Vec<Pair<'a>>);
-
-struct Pair<'a> {
-    /// As written, with its quotes.
-    key: &'a RawValue,
-    /// As meant.
-    name: Cow<'a, str>,
-    value: &'a RawValue,
+fn read<'a>(raw: &'a RawValue, what: &'static str) -> Result<Fields<'a>, BodyError> {
+    Fields::read(raw).map_err(|_| BodyError::Malformed(what))
 }
 
-impl<'a> Pairs<'a> {
-    fn read(raw: &'a RawValue, what: &'static str) -> Result<Self, BodyError> {
-        serde_json::from_str(raw.get()).map_err(|_| BodyError::Malformed(what))
-    }
-
-    fn one(&self, name: &'static str) -> Result<Option<&'a RawValue>, BodyError> {
-        let mut found = self.0.iter().filter(|pair| pair.name == name);
-        match (found.next(), found.next()) {
-            (_, Some(_)) => Err(BodyError::Repeated(name)),
-            (found, None) => Ok(found.map(|pair| pair.value)),
-        }
-    }
-
-    fn text(&self, name: &'static str) -> Result<Option<Cow<'a, str>>, BodyError> {
-        let Some(raw) = self.one(name)? else { return Ok(None) };
-        let text: Option<Text<'a>> =
-            serde_json::from_str(raw.get()).map_err(|_| BodyError::Malformed(name))?;
-        Ok(text.map(|Text(text)| text))
-    }
-
-    /// An absent or `null` map is an empty one.
-    fn map(&self, name: &'static str) -> Result<Self, BodyError> {
-        match self.one(name)? {
-            Some(raw) if raw.get() != "null" => Self::read(raw, name),
-            _ => Ok(Self::default()),
-        }
+fn one<'a>(fields: &Fields<'a>, name: &'static str) -> Result<Option<&'a RawValue>, BodyError> {
+    let mut found = fields.0.iter().filter(|field| field.name == name);
+    match (found.next(), found.next()) {
+        (_, Some(_)) => Err(BodyError::Repeated(name)),
+        (found, None) => Ok(found.map(|field| field.value)),
     }
 }
 
-#[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Pairs<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Pairs<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
-                    let Text(name) =
-                        serde_json::from_str(key.get()).map_err(serde::de::Error::custom)?;
-                    pairs.push(Pair { key, name, value });
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_map(Reader)
-    }
+fn text<'a>(fields: &Fields<'a>, name: &'static str) -> Result<Option<Cow<'a, str>>, BodyError> {
+    let Some(raw) = one(fields, name)? else { return Ok(None) };
+    let text: Option<Text<'a>> =
+        serde_json::from_str(raw.get()).map_err(|_| BodyError::Malformed(name))?;
+    Ok(text.map(|Text(text)| text))
 }
 
-struct Writer {
-    bytes: Vec<u8>,
-}
-
-impl Writer {
-    fn object<'p, 'a: 'p>(
-        &mut self,
-        pairs: impl Iterator<Item = &'p Pair<'a>>,
-        value: impl Fn(&mut Self, &str, &RawValue),
-    ) {
-        self.bytes.push(b'{');
-        for (position, pair) in pairs.enumerate() {
-            if position > 0 {
-                self.bytes.push(b',');
-            }
-            self.raw(pair.key);
-            self.bytes.push(b':');
-            value(self, &pair.name, pair.value);
-        }
-        self.bytes.push(b'}');
-    }
-
-    /// Takes the closing brace of the last object away, so that fields can be added to it.
-    fn reopen(&mut self) {
-        self.bytes.pop();
-    }
-
-    fn field(&mut self, name: &str) {
-        if self.bytes.last() != Some(&b'{') {
-            self.bytes.push(b',');
-        }
-        self.text(name);
-        self.bytes.push(b':');
-    }
-
-    /// A map without what is ours, and with one entry of ours.
-    fn map(&mut self, pairs: &Pairs<'_>, (name, value): (&str, &str)) {
-        let kept = pairs.0.iter().filter(|pair| !pair.name.starts_with(OUR_PREFIX));
-        self.object(kept, |out, _, value| out.raw(value));
-        self.reopen();
-        self.field(name);
-        self.text(value);
-        self.bytes.push(b'}');
-    }
-
-    fn raw(&mut self, raw: &RawValue) {
-        self.bytes.extend_from_slice(raw.get().as_bytes());
-    }
-
-    fn text(&mut self, text: &str) {
-        serde_json::to_writer(&mut self.bytes, text).expect("a string becomes JSON in memory");
+/// An absent or `null` map is an empty one.
+fn map<'a>(fields: &Fields<'a>, name: &'static str) -> Result<Fields<'a>, BodyError> {
+    match one(fields, name)? {
+        Some(raw) if raw.get() != "null" => read(raw, name),
+        _ => Ok(Fields::default()),
     }
 }
 

@@ -12,8 +12,6 @@ use std::fmt;
 pub const PAIR_LABEL: &str = "understudy.dev/pair";
 pub const ADOPTED_LABEL: &str = "understudy.dev/adopted";
 pub const DIGEST_ANNOTATION: &str = "understudy.dev/digest";
-/// Everything below it is ours and never taken from a backup.
-pub const OUR_PREFIX: &str = "understudy.dev/";
 
 /// The value of the digest annotation: which content was written, and in which form.
 ///

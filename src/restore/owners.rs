@@ -6,7 +6,7 @@
 //! or not at all.
 
 use super::kinds::Kinds;
-use crate::object::ObjectKey;
+use crate::object::{ObjectKey, group_of};
 use crate::repository::contents::{Contents, Owner};
 use std::collections::HashMap;
 
@@ -36,7 +36,8 @@ impl<'a> OwnerIndex<'a> {
     pub fn find(&self, owned: &ObjectKey, reference: &Owner) -> Option<&'a ObjectKey> {
         let key = *self.by_uid.get(&*reference.uid)?;
         let scope_fits = key.namespace().is_empty() || key.namespace() == owned.namespace();
-        let fits = key.group() == group(&reference.api_version) && key.name() == &*reference.name;
+        let fits =
+            key.group() == group_of(&reference.api_version) && key.name() == &*reference.name;
         (scope_fits && fits && key != owned).then_some(key)
     }
 }
@@ -44,17 +45,12 @@ impl<'a> OwnerIndex<'a> {
 /// The key under which an owner would stand on this hub, for an owner that the backup lacks.
 /// None: this hub does not serve the kind, or no such object can exist.
 pub fn key_on_hub(owned: &ObjectKey, reference: &Owner, kinds: &Kinds) -> Option<ObjectKey> {
-    let kind = kinds.kind(group(&reference.api_version), &reference.kind)?;
+    let kind = kinds.kind(group_of(&reference.api_version), &reference.kind)?;
     let namespace = if kind.namespaced { owned.namespace() } else { "" };
     if kind.namespaced && namespace.is_empty() {
         return None;
     }
     ObjectKey::new(&kind.group, &kind.resource, namespace, &reference.name).ok()
-}
-
-/// `apps` of `apps/v1`, empty of `v1`.
-fn group(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 #[cfg(test)]
