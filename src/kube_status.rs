@@ -68,6 +68,10 @@ fn api(client: &kube::Client, namespace: &str) -> Api<Hub> {
     Api::namespaced(client.clone(), namespace)
 }
 
+fn as_us() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false }
+}
+
 /// None: the CRD is there, the object is not.
 pub async fn load(
     client: &kube::Client,
@@ -116,8 +120,7 @@ pub async fn ensure(client: &kube::Client, namespace: &str, name: &str) -> Resul
     let mut hub = Hub::new(name, HubFields {});
     hub.metadata =
         ObjectMeta { name: Some(name.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
-    match api(client, namespace).create(&params, &hub).await {
+    match api(client, namespace).create(&as_us(), &hub).await {
         Ok(hub) => Ok(hub),
         // Another process of this hub was faster: read what it made.
         Err(kube::Error::Api(status)) if status.code == 409 => {
@@ -170,8 +173,7 @@ pub async fn publish(
     hub.metadata.namespace = Some(namespace.to_owned());
     hub.metadata.resource_version = Some(resource_version.to_owned());
     hub.status = Some(status.clone());
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), dry_run: false };
-    match api(client, namespace).replace_status(name, &params, &hub).await {
+    match api(client, namespace).replace_status(name, &as_us(), &hub).await {
         Ok(hub) => Ok(Published::Done(Box::new(hub))),
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(Published::Conflict),
         Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(Published::Gone),

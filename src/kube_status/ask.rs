@@ -3,8 +3,8 @@
 //! The command line never writes the journal. A request is handled once: recorded, removed under the
 //! condition that it is still the same, and answered under its id.
 
-use super::{FIELD_MANAGER, Hub, HubError};
-use kube::api::{Api, Patch, PatchParams};
+use super::{FIELD_MANAGER, Hub, HubError, api};
+use kube::api::{Patch, PatchParams};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -58,10 +58,9 @@ pub async fn ask(
 ) -> Result<(), HubError> {
     let text = serde_json::to_string(ask).expect("a request is plain data");
     let patch = json!({"metadata": {"annotations": {REQUEST: text}}});
-    let hubs: Api<Hub> = Api::namespaced(client.clone(), namespace);
     let params =
         PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let patched = hubs.patch(name, &params, &Patch::Merge(&patch)).await;
+    let patched = api(client, namespace).patch(name, &params, &Patch::Merge(&patch)).await;
     patched.map(drop).map_err(|source| HubError::Ask {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
