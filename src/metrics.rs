@@ -17,7 +17,7 @@ use crate::status::{Outcome, Role, Snapshot};
 use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
 use std::sync::Arc;
 
@@ -38,15 +38,12 @@ pub struct Metrics {
     registry: Registry,
     backup_runs: IntCounterVec,
     backup_duration: HistogramVec,
-    retention_deleted: IntCounter,
     sync_runs: IntCounterVec,
     restored: IntCounterVec,
-    restore_duration: HistogramVec,
     storage_requests: IntCounterVec,
     storage_duration: HistogramVec,
     kube_requests: IntCounterVec,
     kube_duration: HistogramVec,
-    kube_throttled: IntCounter,
     promotions: IntCounterVec,
     role_changes: IntCounterVec,
 }
@@ -74,10 +71,6 @@ impl Metrics {
                 &["phase"],
                 &RUN_BUCKETS,
             ),
-            retention_deleted: counter(
-                "understudy_retention_deleted_backups_total",
-                "Backups dropped by retention.",
-            ),
             sync_runs: counters(
                 "understudy_sync_runs_total",
                 "Syncs from the repository by how they ended.",
@@ -88,20 +81,10 @@ impl Metrics {
                 "Objects by what a restore did with them.",
                 &["set", "action"],
             ),
-            restore_duration: histograms(
-                "understudy_restore_duration_seconds",
-                "Time to restore one set.",
-                &["set"],
-                &RUN_BUCKETS,
-            ),
             storage_requests,
             storage_duration,
             kube_requests,
             kube_duration,
-            kube_throttled: counter(
-                "understudy_kube_throttled_total",
-                "Answers of the API server that asked to slow down.",
-            ),
             promotions: counters(
                 "understudy_promotions_total",
                 "Promotions by who asked for them and how they ended.",
@@ -124,30 +107,24 @@ impl Metrics {
             registry,
             backup_runs,
             backup_duration,
-            retention_deleted,
             sync_runs,
             restored,
-            restore_duration,
             storage_requests,
             storage_duration,
             kube_requests,
             kube_duration,
-            kube_throttled,
             promotions,
             role_changes,
         } = self;
-        let collectors: [Box<dyn prometheus::core::Collector>; 14] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(backup_runs.clone()),
             Box::new(backup_duration.clone()),
-            Box::new(retention_deleted.clone()),
             Box::new(sync_runs.clone()),
             Box::new(restored.clone()),
-            Box::new(restore_duration.clone()),
             Box::new(storage_requests.clone()),
             Box::new(storage_duration.clone()),
             Box::new(kube_requests.clone()),
             Box::new(kube_duration.clone()),
-            Box::new(kube_throttled.clone()),
             Box::new(promotions.clone()),
             Box::new(role_changes.clone()),
             Box::new(ProcessCollector::for_self()),
@@ -169,7 +146,6 @@ impl Metrics {
             self.sync_runs.with_label_values(&[outcome.name()]);
         }
         for set in Set::ALL {
-            self.restore_duration.with_label_values(&[set.name()]);
             for action in Action::ALL {
                 self.restored.with_label_values(&[set.name(), action.name()]);
             }
@@ -192,20 +168,12 @@ impl Metrics {
         self.backup_duration.with_label_values(&[phase.name()]).observe(seconds);
     }
 
-    pub fn retention_deleted(&self, backups: u64) {
-        self.retention_deleted.inc_by(backups);
-    }
-
     pub fn sync_run(&self, outcome: Outcome) {
         self.sync_runs.with_label_values(&[outcome.name()]).inc();
     }
 
     pub fn restored(&self, set: Set, action: Action, objects: u64) {
         self.restored.with_label_values(&[set.name(), action.name()]).inc_by(objects);
-    }
-
-    pub fn restore_duration(&self, set: Set, seconds: f64) {
-        self.restore_duration.with_label_values(&[set.name()]).observe(seconds);
     }
 
     /// Counts what the storage's client reports.
@@ -224,10 +192,6 @@ impl Metrics {
             metrics.kube_requests.with_label_values(&[verb, code]).inc();
             metrics.kube_duration.with_label_values(&[verb]).observe(seconds);
         })
-    }
-
-    pub fn kube_throttled(&self) {
-        self.kube_throttled.inc();
     }
 
     pub fn promotion(&self, trigger: Trigger, outcome: Outcome) {
@@ -284,10 +248,6 @@ fn kube_requests() -> (IntCounterVec, HistogramVec) {
 }
 
 const WELL_FORMED: &str = "name and labels are constants, and every test makes this metric";
-
-fn counter(name: &str, help: &str) -> IntCounter {
-    IntCounter::new(name, help).expect(WELL_FORMED)
-}
 
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     IntCounterVec::new(Opts::new(name, help), labels).expect(WELL_FORMED)

@@ -184,11 +184,6 @@ impl Rule {
             && labels_agree(&self.namespace_labels, itself)
             && !self.except.iter().any(|rule| rule.matches(candidate))
     }
-
-    /// Keys of labels that every matching object has.
-    pub(super) fn required_labels(&self) -> Vec<&str> {
-        self.labels.iter().flat_map(Selector::required_keys).collect()
-    }
 }
 
 pub(super) fn is_namespace(kind: &Kind) -> bool {
@@ -321,13 +316,6 @@ impl Selector {
             Requirement::NotIn(key, values) => {
                 label(key).is_none_or(|found| values.iter().all(|value| value != found))
             }
-        })
-    }
-
-    fn required_keys(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|requirement| match requirement {
-            Requirement::Exists(key) | Requirement::In(key, _) => Some(key.as_str()),
-            Requirement::Absent(_) | Requirement::NotIn(..) => None,
         })
     }
 }

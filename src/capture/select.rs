@@ -213,24 +213,6 @@ impl KindRules {
             && (self.is_namespace || self.includes().next().is_some())
     }
 
-    /// A label selector that every object which could be selected meets; asking the API server with
-    /// it spares the transfer of kinds of which only labelled objects are wanted.
-    pub fn list_selector(&self) -> Option<String> {
-        if self.is_namespace {
-            return None;
-        }
-        let mut needed: Option<BTreeSet<&str>> = None;
-        for named in self.includes().chain(&self.hub_itself) {
-            let keys: BTreeSet<&str> = named.rule.required_labels().into_iter().collect();
-            needed = Some(match needed {
-                None => keys,
-                Some(before) => before.intersection(&keys).copied().collect(),
-            });
-        }
-        let needed = needed.filter(|keys| !keys.is_empty())?;
-        Some(needed.into_iter().collect::<Vec<_>>().join(","))
-    }
-
     fn includes(&self) -> impl Iterator<Item = &NamedRule> {
         self.sets.iter().flat_map(|(_, layers)| layers).flat_map(|layer| &layer.include)
     }

@@ -55,6 +55,9 @@ enum Command {
         /// End with 4 unless the hub is healthy
         #[arg(long)]
         exit_code: bool,
+        /// Ask the daemon at this address instead of the API server
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
     },
     /// Backups: list them, or take one now
     #[command(subcommand)]
@@ -120,7 +123,9 @@ impl Cli {
         let global = self.global;
         match self.command {
             Command::Run => run::run(&global, signals).await,
-            Command::Status { exit_code } => run::status(&global, exit_code).await,
+            Command::Status { exit_code, url } => {
+                run::status(&global, exit_code, url.as_deref()).await
+            }
             Command::Backup(Backup::List) => backup::list(&global).await,
             Command::Backup(Backup::Prune(Prune { dry_run: _ })) => backup::prune(&global).await,
             Command::Backup(Backup::Run { no_wait, timeout }) => {

@@ -62,12 +62,20 @@ pub(super) async fn client(global: &Global) -> Result<kube::Client, Failure> {
     })
 }
 
-/// From the `Hub` resource: works as long as the hub's API server does, also when the daemon is down.
-pub(super) async fn status(global: &Global, exit_code: bool) -> Result<(), Failure> {
-    let settings = global.config.is_some().then(|| settings(global)).transpose()?;
-    let client = client(global).await?;
-    let name = settings.as_ref().map(|settings| settings.hub.name.as_str());
-    let seen = status::from_hub(&client, &global.namespace, name).await.map_err(of_status)?;
+/// From the `Hub` resource, which works also when the daemon is down; or from the daemon itself.
+pub(super) async fn status(
+    global: &Global,
+    exit_code: bool,
+    url: Option<&str>,
+) -> Result<(), Failure> {
+    let seen = if let Some(url) = url {
+        status::from_http(url).await
+    } else {
+        let settings = global.config.is_some().then(|| settings(global)).transpose()?;
+        let name = settings.as_ref().map(|settings| settings.hub.name.as_str());
+        status::from_hub(&client(global).await?, &global.namespace, name).await
+    };
+    let seen = seen.map_err(of_status)?;
     let report = status::report(&seen, global.output, crate::clock::now()).map_err(of_status)?;
     print!("{}", report.text);
     if exit_code && !report.healthy {

@@ -110,11 +110,6 @@ impl Restored {
     pub fn ours(&self) -> impl Iterator<Item = (&ObjectKey, &Known)> {
         self.objects.iter().filter(|(_, known)| known.standing == Standing::Ours)
     }
-
-    /// Before a full check: what was foreign may be gone, so its creation is tried once more.
-    pub fn forget_foreign(&mut self) {
-        self.objects.retain(|_, known| known.standing != Standing::Foreign);
-    }
 }
 
 #[cfg(test)]
