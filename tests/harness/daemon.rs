@@ -130,12 +130,16 @@ impl Daemon {
     /// Sends SIGUSR1 and waits for the term: the seconds in between. The primary must be silent
     /// already, else the signal is refused, which is an error here.
     pub async fn promote(&mut self, deadline: Duration) -> Result<f64> {
-        let before = status::epoch(&self.status().await?);
+        let before = self.status().await?;
         let start = monotonic();
         self.signal("USR1")?;
         let outcome = self.until(deadline, "the term", |seen| {
-            if status::epoch(seen) > before {
+            if status::epoch(seen) > status::epoch(&before) {
                 return Some(Ok(start.elapsed().as_secs_f64()));
+            }
+            // Until the signal is handled, the answer to an earlier request stands there.
+            if seen["promotion"]["request"] == before["promotion"]["request"] {
+                return None;
             }
             let refusal = seen["promotion"]["refused"]["message"].as_str()?;
             Some(Err(format!("the promotion was refused: {refusal}").into()))
