@@ -273,6 +273,11 @@ impl Control {
     }
 
     async fn sync(&mut self) -> Next {
+        // Proven now, the fence costs a promotion no time later. A storage that cannot be probed must
+        // not keep the standby from following.
+        if self.fence == Fence::NotProbed && self.timing.probe_is_due(crate::clock::monotonic()) {
+            self.probe().await;
+        }
         let Some(opened) = &self.opened else { return Next::Rest };
         let backup = opened.repository.journal.lock().await.view().usable.clone();
         let Some(backup) = backup else { return Next::Rest };

@@ -69,6 +69,7 @@ pub(super) struct Timing {
     /// The last backup that a sync was begun for.
     synced: Option<u64>,
     activation_at: Instant,
+    probe_at: Instant,
     /// Failures of the current job in a row.
     failures: u32,
     /// Newest usable backup: slot, id, and `Last-Modified` of its record.
@@ -84,6 +85,7 @@ impl Timing {
             sync_at: monotonic,
             synced: None,
             activation_at: monotonic,
+            probe_at: monotonic,
             failures: 0,
             newest: None,
         }
@@ -136,6 +138,15 @@ impl Timing {
     pub(super) fn sync_begins(&mut self, slot: u64, now: Instant) {
         self.synced = Some(slot);
         self.sync_at = now + self.settings.passive.sync_interval;
+    }
+
+    /// Whether a standby should try to prove the fence; asking counts as trying.
+    pub(super) fn probe_is_due(&mut self, now: Instant) -> bool {
+        let due = now >= self.probe_at;
+        if due {
+            self.probe_at = now + self.settings.storage.probe_interval;
+        }
+        due
     }
 
     pub(super) fn activation_is_due(&self, now: Instant) -> bool {

@@ -1,5 +1,6 @@
 //! Pure: the preconditions of a promotion, each with what speaks for or against it and what helps.
 
+use super::machine::Fence;
 use crate::status::{Check, PRIMARY_SILENT};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ pub struct Known {
     /// Where its `Hub` resource stands.
     pub namespace: String,
     pub storage_up: bool,
+    pub fence: Fence,
     /// Id of the newest usable backup in the storage.
     pub newest: Option<String>,
     /// Id of the newest backup that was fetched, verified and opened here in full.
@@ -29,7 +31,7 @@ pub struct Known {
 
 /// All of them, in the order in which people read them; nothing is left out when one fails.
 pub fn checklist(known: &Known) -> Vec<Check> {
-    vec![storage(known), backup(known), age(known), silence(known)]
+    vec![storage(known), fence(known), backup(known), age(known), silence(known)]
 }
 
 fn check(name: &str, reason: &str, ok: bool, why: String, hint: Option<String>) -> Check {
@@ -45,6 +47,19 @@ fn storage(known: &Known) -> Check {
         why.to_owned(),
         Some("see the condition StorageAvailable".to_owned()),
     )
+}
+
+fn fence(known: &Known) -> Check {
+    let (ok, why) = match &known.fence {
+        Fence::Proven => (true, "a superseded primary is refused by the storage itself".to_owned()),
+        Fence::Unfenced => {
+            (true, "the storage cannot fence, and storage.allowUnfenced is set".to_owned())
+        }
+        Fence::NotProbed => (true, "not proven yet; it is before the term is taken".to_owned()),
+        Fence::Refuted(why) => (false, format!("the storage cannot fence: {why}")),
+    };
+    let hint = "use a storage with an atomic conditional create, or set storage.allowUnfenced: true after the primary's machines are off";
+    check("storage fences", "StorageNotAtomic", ok, why, Some(hint.to_owned()))
 }
 
 fn backup(known: &Known) -> Check {
@@ -113,6 +128,7 @@ mod tests {
             hub: "eu-2".to_owned(),
             namespace: "understudy".to_owned(),
             storage_up: true,
+            fence: Fence::Proven,
             newest: Some("20261120-173007-42".to_owned()),
             opened: Some("20261120-173007-42".to_owned()),
             damaged: None,
@@ -133,6 +149,8 @@ mod tests {
     fn each_precondition_fails_alone() {
         assert_eq!(failed(|_| {}), [] as [String; 0]);
         assert_eq!(failed(|k| k.storage_up = false), ["StorageUnavailable"]);
+        assert_eq!(failed(|k| k.fence = Fence::NotProbed), [] as [String; 0]);
+        assert_eq!(failed(|k| k.fence = Fence::Refuted("x".to_owned())), ["StorageNotAtomic"]);
         assert_eq!(failed(|k| k.newest = None), ["NoBackup"]);
         assert_eq!(failed(|k| k.opened = None), ["NoBackup"]);
         assert_eq!(failed(|k| k.damaged = Some("pack x".to_owned())), ["NoBackup"]);

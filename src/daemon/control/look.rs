@@ -166,6 +166,7 @@ impl Control {
             hub: self.me.name.clone(),
             namespace: self.shared.place.namespace.clone(),
             storage_up,
+            fence: self.fence.clone(),
             newest: self.timing.newest_usable(),
             opened: snapshot.sync.opened.clone(),
             damaged: snapshot.sync.damaged.clone(),
