@@ -385,6 +385,12 @@ mod tests {
     use crate::status::samples::{self, ago, now};
 
     #[test]
+    fn the_shipped_definition_is_the_one_of_this_program() {
+        let shipped = include_str!("../../deploy/crd.yaml");
+        assert_eq!(shipped, crd_yaml().unwrap(), "understudy crd > deploy/crd.yaml");
+    }
+
+    #[test]
     fn the_facts_of_the_resource_are_the_snapshot() {
         let snapshot = samples::passive();
         let status = HubStatus::of(&snapshot, None, Some(1), now());
