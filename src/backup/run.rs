@@ -2,7 +2,7 @@
 
 use super::BackupError;
 use super::changes::{Catalogue, Changes};
-use super::levels::sets_to_write_anew;
+use super::levels::{holds, sets_to_write_anew};
 use super::sealer::{NamespaceLabels, RunHeader, Sealer, Wanted};
 use crate::capture::clean;
 use crate::capture::cut::{self, CutError};
@@ -46,7 +46,7 @@ pub struct Primary {
     record_unchanged: bool,
     /// The slot of the backup that it describes, and the catalogue.
     catalogue: Option<(u64, Catalogue)>,
-    /// Kinds whose store was compared, and whether they stand apart.
+    /// Kinds whose store was compared, and whether they share the main one.
     proven: BTreeMap<Kind, bool>,
 }
 
@@ -130,6 +130,7 @@ impl Primary {
             let before = view.newest.clone().filter(|backup| backup.epoch == writer.epoch);
             (journal.repository().to_owned(), before)
         };
+        let before = self.unless_rewound(before).await?;
         let (before, catalogue) = self.catalogue_of(before).await?;
         let capture: BoxFuture<'_, _> =
             Box::pin(self.capture(&repository, writer, before.as_deref(), catalogue));
@@ -159,6 +160,22 @@ impl Primary {
         self.catalogue = Some((done.slot, changes.committed()));
         done.phases.publish = (crate::clock::monotonic() - captured).as_secs_f64();
         Ok(done)
+    }
+
+    /// A hub whose own store went back in time counts its revisions anew: what looks unchanged need
+    /// not be. Nothing of the backup before is built on then.
+    async fn unless_rewound(
+        &self,
+        before: Option<Arc<Backup>>,
+    ) -> Result<Option<Arc<Backup>>, BackupError> {
+        let Some(before) = before else { return Ok(None) };
+        let now = cut::newest_revision(&self.client).await?;
+        let then = &before.commit.cut.revision;
+        if now.parse::<u64>().ok() < then.parse().ok() {
+            tracing::error!(now, then, "this hub's store went back in time, taking a full backup");
+            return Ok(None);
+        }
+        Ok(Some(before))
     }
 
     /// The backup to build on with its catalogue; from its packs when this process does not have it,
@@ -238,7 +255,12 @@ impl Primary {
         let Discovered { kinds, failed: groups } =
             discovery::discover(&self.client).await.map_err(BackupError::Discovery)?;
         let selection = self.without_the_hub_itself(&kinds).await?;
-        let groups = groups.iter().map(|group| GroupResource::whole_group(group));
+        // A group of which the backup before held nothing is nobody's loss: `metrics.k8s.io` is away
+        // on many hubs. Without a backup before, nobody can tell.
+        let matters = |group: &GroupResource| {
+            before.is_none_or(|before| before.commit.sets.values().any(|set| holds(set, group)))
+        };
+        let groups = groups.iter().map(|group| GroupResource::whole_group(group)).filter(matters);
         let failed: BTreeSet<_> = failed.into_iter().chain(groups).collect();
         let kinds: Vec<_> = kinds
             .into_iter()
@@ -260,7 +282,7 @@ impl Primary {
             incarnation: writer.incarnation,
             kinds: Arc::new(kinds),
             apart,
-            full: sets_to_write_anew(before, !failed.is_empty()),
+            full: sets_to_write_anew(before, &failed),
             failed,
             rules: selection.digest(),
         })
@@ -294,33 +316,25 @@ impl Primary {
         Ok(self.selection.clone().with_hub_itself(names))
     }
 
-    /// Kinds of another store, by the proof for kinds that are new to this process.
+    /// Kinds of another store, by the proof for kinds that are new to this process. A kind of which
+    /// nothing could be read is listed apart too, and proven the next time.
     async fn apart(&mut self, kinds: &[Wanted]) -> Result<BTreeSet<Kind>, BackupError> {
         let new: Vec<Kind> = kinds
             .iter()
-            .map(|w| &w.kind)
+            .map(|wanted| &wanted.kind)
             .filter(|kind| !self.proven.contains_key(*kind))
             .cloned()
             .collect();
         if !new.is_empty() {
-            let apart = cut::apart(&self.client, &new).await?;
-            for kind in new {
-                let stands_apart = apart.contains(&kind);
-                if stands_apart {
-                    tracing::warn!(
-                        kind = kind.resource,
-                        "this kind does not share the store and is listed at a revision of its own"
-                    );
-                }
-                self.proven.insert(kind, stands_apart);
+            let proven = cut::prove(&self.client, &new).await?;
+            for (kind, _) in proven.iter().filter(|(_, shares)| !shares) {
+                let kind = &kind.resource;
+                tracing::warn!(kind, "it does not share the store, its revision is its own");
             }
+            self.proven.extend(proven);
         }
-        Ok(kinds
-            .iter()
-            .map(|w| &w.kind)
-            .filter(|kind| self.proven.get(*kind) == Some(&true))
-            .cloned()
-            .collect())
+        let kinds = kinds.iter().map(|wanted| &wanted.kind);
+        Ok(kinds.filter(|kind| self.proven.get(*kind) != Some(&true)).cloned().collect())
     }
 
     /// Lists, seals and uploads, each at its own pace. The changes come back also when it fails, but

@@ -83,24 +83,22 @@ async fn head(client: &kube::Client, kind: &Kind) -> Result<String, CutError> {
     Ok(list_head(&body, kind)?.0)
 }
 
-/// Which of the kinds share the store of the reference: a head read between two heads of the
-/// reference lies between them. Returns those that do **not**. One that does not serve at all is
-/// left to the listing, which names it.
+/// Which of the kinds share the store of the reference (`true`): a head read between two heads of the
+/// reference lies between them. A kind whose head cannot be read is not in the answer: nothing is
+/// proven of it.
 ///
 /// A probabilistic proof (another store may happen to be in step), so it is repeated for new kinds
 /// and at every start.
-pub async fn apart(client: &kube::Client, kinds: &[Kind]) -> Result<Vec<Kind>, CutError> {
+pub async fn prove(client: &kube::Client, kinds: &[Kind]) -> Result<Vec<(Kind, bool)>, CutError> {
     let before = number(&newest_revision(client).await?);
     let heads: Vec<_> =
         kinds.iter().map(|kind| async move { (kind, head(client, kind).await) }).collect();
     let heads: Vec<_> = stream::iter(heads).buffered(PROOF_WIDTH).collect().await;
     let after = number(&newest_revision(client).await?);
-    Ok(heads
-        .into_iter()
-        .filter_map(|(kind, head)| Some((kind, number(&head.ok()?))))
-        .filter(|(_, head)| !shares_the_store(before, *head, after))
-        .map(|(kind, _)| kind.clone())
-        .collect())
+    let proven = |(kind, head): (&Kind, Result<String, CutError>)| {
+        Some((kind.clone(), shares_the_store(before, number(&head.ok()?), after)))
+    };
+    Ok(heads.into_iter().filter_map(proven).collect())
 }
 
 /// `None`: not a number, so not comparable.

@@ -7,6 +7,7 @@ use super::Shared;
 use crate::repository::Repository;
 use crate::repository::layout::{BEATS, RECORD_LIMIT, beat_key};
 use crate::repository::record::{self, Beat, HubId};
+use crate::repository::storage::StorageError;
 use crate::retry;
 use crate::status::{Peer, Role, verdict};
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(super) struct Beats {
 #[derive(Default)]
 struct Seen {
     peers: BTreeMap<String, SeenPeer>,
+    /// The first and the last complete look of an unbroken row: silence is only what was looked at.
+    looks: Option<(Instant, Instant)>,
     /// The storage's clock, and when it told it.
     storage_clock: Option<(Timestamp, Instant)>,
 }
@@ -39,6 +42,8 @@ struct SeenPeer {
     beat: Beat,
     changed: Instant,
     changed_at: Timestamp,
+    /// It was seen to change: whoever writes it was alive while this hub looked.
+    lived: bool,
 }
 
 impl Beats {
@@ -47,18 +52,27 @@ impl Beats {
         self.repository.send_replace(Some(repository));
     }
 
-    /// Since when `hub` has shown nothing new: its last beat, or `since` if none was ever seen.
-    pub(super) fn silent_for(&self, hub: &str, since: Instant, now: Instant) -> Duration {
+    /// How long `hub` has shown nothing new, over the looks that were complete.
+    pub(super) fn silent_for(&self, hub: &str) -> Duration {
         let seen = self.seen();
-        let last = seen.peers.get(hub).map_or(since, |peer| peer.changed);
-        now.duration_since(last)
+        let Some((first, last)) = seen.looks else { return Duration::ZERO };
+        let since = seen.peers.get(hub).map_or(first, |peer| peer.changed);
+        last.saturating_duration_since(since)
+    }
+
+    /// Whether anything can be said of `hub`: it was seen alive, or looked at for as long as it must
+    /// be silent.
+    pub(super) fn can_judge(&self, hub: &str, silence: Duration) -> bool {
+        let seen = self.seen();
+        let looked = seen.looks.is_some_and(|(first, last)| last.duration_since(first) >= silence);
+        looked || seen.peers.get(hub).is_some_and(|peer| peer.lived)
     }
 
     /// The least silence of `hub` that says anything.
     pub(super) fn least_silence(&self, hub: &str) -> Duration {
         let seen = self.seen();
         let interval = seen.peers.get(hub).map_or(0.0, |peer| peer.beat.interval_seconds);
-        Duration::try_from_secs_f64(interval).unwrap_or_default() * MISSED_BEATS
+        Duration::try_from_secs_f64(interval).unwrap_or_default().saturating_mul(MISSED_BEATS)
     }
 
     /// The storage's clock now.
@@ -125,14 +139,13 @@ fn beat(shared: &Shared, repository: &Repository, own: &HubId, run: &str, counte
     }
 }
 
-async fn look(
-    shared: &Shared,
-    repository: &Repository,
-    own: &HubId,
-) -> Result<(), crate::repository::storage::StorageError> {
+async fn look(shared: &Shared, repository: &Repository, own: &HubId) -> Result<(), StorageError> {
     for entry in repository.storage.list(BEATS, None).await? {
-        let Some(stored) = repository.storage.get(&entry.key, RECORD_LIMIT).await? else {
-            continue;
+        let stored = match repository.storage.get(&entry.key, RECORD_LIMIT).await {
+            Ok(Some(stored)) => stored,
+            // Gone meanwhile, or nothing that a hub has written.
+            Ok(None) | Err(StorageError::TooLarge { .. }) => continue,
+            Err(error) => return Err(error),
         };
         let (now, monotonic) = (crate::clock::now(), crate::clock::monotonic());
         let skew = stored.now.duration_since(now).as_secs_f64();
@@ -143,30 +156,49 @@ async fn look(
         let Some(name) = entry.key.strip_prefix(BEATS).filter(|name| *name != own.name) else {
             continue;
         };
-        let unchanged = seen.peers.get(name).is_some_and(|peer| peer.bytes == stored.bytes);
+        let before = seen.peers.get(name);
+        let lived = before.is_some();
+        let unchanged = before.is_some_and(|peer| peer.bytes == stored.bytes);
         let beat = record::decode_beat(&stored.bytes, &repository.id, &repository.keys);
         if let Some(beat) = beat.filter(|beat| !unchanged && beat.hub.name == name) {
-            let peer = SeenPeer { bytes: stored.bytes, beat, changed: monotonic, changed_at: now };
+            let (bytes, changed, changed_at) = (stored.bytes, monotonic, now);
+            let peer = SeenPeer { bytes, beat, changed, changed_at, lived };
             seen.peers.insert(name.to_owned(), peer);
         }
     }
     let (now, monotonic) = (crate::clock::now(), crate::clock::monotonic());
-    let silence = shared.settings.promotion.primary_silence;
-    let peers = shared
-        .beats
-        .seen()
-        .peers
-        .values()
-        .map(|peer| shown(peer, silence, now, monotonic))
-        .collect();
+    let settings = &shared.settings;
+    let mut seen = shared.beats.seen();
+    seen.looked(monotonic, settings.hub.heartbeat.saturating_mul(MISSED_BEATS));
+    let silence = settings.promotion.primary_silence;
+    let peers = seen.peers.values().map(|peer| shown(peer, silence, now, monotonic)).collect();
+    drop(seen);
     shared.board.update(|s| s.peers = peers);
     Ok(())
+}
+
+impl Seen {
+    /// A look was complete. After a gap nothing is known of the time between: every silence begins
+    /// anew, and a hub that could not be heard does not count as silent.
+    fn looked(&mut self, now: Instant, longest_gap: Duration) {
+        let first = match self.looks {
+            Some((first, last)) if now.duration_since(last) <= longest_gap => first,
+            Some(_) | None => {
+                for peer in self.peers.values_mut() {
+                    peer.changed = now;
+                    peer.lived = false;
+                }
+                now
+            }
+        };
+        self.looks = Some((first, now));
+    }
 }
 
 fn shown(peer: &SeenPeer, primary_silence: Duration, now: Timestamp, monotonic: Instant) -> Peer {
     let beat = &peer.beat;
     let interval = Duration::try_from_secs_f64(beat.interval_seconds).unwrap_or_default();
-    let patience = primary_silence.max(interval * MISSED_BEATS);
+    let patience = primary_silence.max(interval.saturating_mul(MISSED_BEATS));
     Peer {
         hub: beat.hub.name.clone(),
         role: Some(beat.role),
@@ -177,5 +209,30 @@ fn shown(peer: &SeenPeer, primary_silence: Duration, now: Timestamp, monotonic: 
         backup_at: None,
         epoch: Some(beat.epoch),
         ready: (beat.role == Role::Passive).then_some(beat.ready),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_looked_at_is_silence() {
+        let start = crate::clock::monotonic();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let beats = Beats::default();
+        let look = |seconds| beats.seen().looked(at(seconds), Duration::from_secs(30));
+        assert_eq!(beats.silent_for("eu-1"), Duration::ZERO);
+        look(0);
+        assert!(!beats.can_judge("eu-1", Duration::from_mins(1)));
+        for seconds in (10..=60).step_by(10) {
+            look(seconds);
+        }
+        assert!(beats.can_judge("eu-1", Duration::from_mins(1)));
+        assert_eq!(beats.silent_for("eu-1"), Duration::from_mins(1));
+        // Five minutes without the storage: nobody was heard, and nobody was silent.
+        look(360);
+        assert_eq!(beats.silent_for("eu-1"), Duration::ZERO);
+        assert!(!beats.can_judge("eu-1", Duration::from_mins(1)));
     }
 }

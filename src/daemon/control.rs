@@ -19,7 +19,6 @@ use crate::repository::record::HubId;
 use crate::status::{Frozen, Outcome, Role};
 use crate::sync::Standby;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +29,6 @@ pub(super) struct Control {
     me: HubId,
     tasks: TaskTracker,
     stop: CancellationToken,
-    started: Instant,
     opened: Option<Opened>,
     fence: Fence,
     /// Epoch and slot of the `Open` that this process wrote.
@@ -93,7 +91,6 @@ impl Control {
             me,
             tasks,
             stop,
-            started: crate::clock::monotonic(),
             opened: None,
             fence: Fence::NotProbed,
             own_open: None,
@@ -201,7 +198,12 @@ impl Control {
     async fn act(&mut self, decision: Decision) -> Result<Next, DaemonError> {
         let why = decision.why;
         match decision.action {
-            Action::Wait => Ok(Next::Rest),
+            Action::Wait => {
+                if let (State::Frozen, Some(work)) = (decision.state, &self.work) {
+                    work.cancel.cancel();
+                }
+                Ok(Next::Rest)
+            }
             Action::Probe => Ok(self.probe().await),
             Action::TakeTerm { epoch, request } => Ok(self.take_term(epoch, &request).await),
             Action::Open => Ok(self.open_term().await),

@@ -8,7 +8,7 @@ use crate::backup::{BackupDone, Primary};
 use crate::config::settings::Settings;
 use crate::metrics::{Action, Phase};
 use crate::repository::Repository;
-use crate::repository::chain::Backup;
+use crate::repository::chain::{Backup, View};
 use crate::repository::journal::Writer;
 use crate::repository::layout::{RECORD_LIMIT, journal_key};
 use crate::repository::record::Body;
@@ -193,6 +193,10 @@ impl Timing {
         let stored = repository.storage.get(&journal_key(slot), RECORD_LIMIT).await;
         let modified = stored.ok().flatten().map(|stored| stored.modified);
         self.newest = Some((slot, backup.id(), modified));
+    }
+
+    pub(super) fn newest_slot(&self) -> Option<u64> {
+        self.newest.as_ref().map(|(slot, _, _)| *slot)
     }
 
     pub(super) fn newest_usable(&self) -> Option<String> {
@@ -395,6 +399,7 @@ fn finished(synced: &Synced) -> Result<(), String> {
 async fn still_holds(repository: Arc<Repository>, writer: Writer) -> ControlFlow<String> {
     let mut journal = repository.journal.lock().await;
     match journal.refresh().await {
+        Ok(View { frozen: Some(frozen), .. }) => ControlFlow::Break(frozen.message.clone()),
         Ok(view)
             if view.is_holder(&writer.hub)
                 && view.epoch == writer.epoch

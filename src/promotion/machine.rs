@@ -16,6 +16,9 @@ pub struct Facts {
     pub fence: Fence,
     /// A request to promote this hub that was accepted and not yet carried out.
     pub request: Option<Request>,
+    /// This process has looked at everything that the checklist speaks of. Before, a failed check
+    /// only says that nothing is known yet.
+    pub looked: bool,
     /// The preconditions of a promotion, as they are now.
     pub checklist: Vec<Check>,
 }
@@ -32,6 +35,8 @@ pub struct JournalFacts {
     pub activated: bool,
     /// The epoch that the own request became, if it did.
     pub granted: Option<u64>,
+    /// Slot of the newest backup that a standby may use.
+    pub usable: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -167,7 +172,11 @@ pub fn decide(facts: &Facts) -> Decision {
         return decision(state, Action::Wait, "the journal could not be read yet");
     };
     if let Some(frozen) = &journal.frozen {
-        return decision(State::Frozen, Action::Wait, &*frozen.message);
+        let action = match &facts.request {
+            Some(_) => Action::Refuse(frozen.clone()),
+            None => Action::Wait,
+        };
+        return decision(State::Frozen, action, &*frozen.message);
     }
     match &journal.holder {
         Holder::Me => decide_as_holder(facts, journal),
@@ -284,6 +293,10 @@ fn decide_request(
             "the storage cannot be reached; the promotion goes on when it answers",
         );
     }
+    if !facts.looked {
+        let why = "looking at the newest backup and at the primary's heartbeat first";
+        return decision(State::Requested, Action::Sync, why);
+    }
     match &facts.fence {
         Fence::NotProbed => {
             return decision(
@@ -339,6 +352,7 @@ mod tests {
             initial_role: InitialRole::Passive,
             fence: Fence::Proven,
             request: None,
+            looked: true,
             checklist: vec![],
         };
         change(&mut facts);
@@ -382,6 +396,11 @@ mod tests {
         check("the storage was away from the start", Requested, &Action::Wait, |f| {
             f.request = Some(request(3));
             f.journal = None;
+        });
+        check("a restart came between request and term", Requested, &Action::Sync, |f| {
+            f.request = Some(request(3));
+            f.looked = false;
+            f.checklist = vec![failed("NoBackup")];
         });
         check("the fence is not probed", Requested, &Action::Probe, |f| {
             f.request = Some(request(3));

@@ -21,8 +21,9 @@ const ZSTD_LEVEL: i32 = 1;
 /// A decoder never allocates a larger window: 8 MiB.
 const WINDOW_LOG_MAX: u32 = 23;
 
-/// An object is at most 1.5 MiB in etcd and 3 MiB in a request; its line stays below this.
-const LINE_LIMIT: usize = 4 * 1024 * 1024;
+/// An object has at most 1.5 MiB in etcd, but its JSON may have six times as many bytes (the API
+/// server escapes `<` to `\u003c`). A writer refuses what a reader would not take.
+const LINE_LIMIT: usize = 20 * 1024 * 1024;
 
 /// Plain bytes after which a writer should begin a new pack: about 4 to 8 MiB sealed.
 pub const PLAIN_TARGET: usize = 16 * 1024 * 1024;
@@ -181,6 +182,10 @@ impl Writer {
 
     pub fn push(&mut self, line: Line<'_>) -> std::io::Result<()> {
         let bytes = line.encode()?;
+        if bytes.len() >= LINE_LIMIT {
+            let why = format!("a line of {} bytes is longer than {LINE_LIMIT}", bytes.len());
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        }
         self.plain += bytes.len() + 1;
         self.lines += 1;
         self.output.write_all(&bytes)?;

@@ -126,6 +126,7 @@ impl Control {
             was_superseded: view.was_superseded(&self.me),
             incarnation,
             activated: view.activated,
+            usable: view.usable.as_ref().map(|backup| backup.mark.slot),
             granted: self
                 .request
                 .as_ref()
@@ -137,6 +138,7 @@ impl Control {
     pub(super) fn facts(&self, journal: Option<JournalFacts>) -> Facts {
         let storage_up = self.shared.board.read().storage.up == Some(true);
         Facts {
+            looked: journal.as_ref().is_none_or(|journal| self.has_looked(journal)),
             checklist: self.checklist(journal.as_ref(), storage_up),
             journal,
             storage_up,
@@ -144,6 +146,27 @@ impl Control {
             fence: self.fence.clone(),
             request: self.request.clone(),
         }
+    }
+
+    /// Whether the checklist says what is, and not only what this process does not know yet.
+    fn has_looked(&self, journal: &JournalFacts) -> bool {
+        let snapshot = self.shared.board.read();
+        let beats = &self.shared.beats;
+        let backup = journal.usable.is_none()
+            || (journal.usable == self.timing.newest_slot()
+                && self.timing.newest_modified().is_some()
+                && beats.storage_now(crate::clock::monotonic()).is_some()
+                && (snapshot.sync.damaged.is_some()
+                    || snapshot.sync.opened == self.timing.newest_usable()));
+        let forced = self.request.as_ref().is_some_and(|request| request.forced.is_some());
+        let silence = match &journal.holder {
+            Holder::Other(primary) if !forced => {
+                let silence = self.shared.settings.promotion.primary_silence;
+                beats.can_judge(primary, silence.max(beats.least_silence(primary)))
+            }
+            Holder::Other(_) | Holder::Nobody | Holder::Me | Holder::MyNamesake => true,
+        };
+        backup && silence
     }
 
     fn checklist(
@@ -173,7 +196,7 @@ impl Control {
             data_age,
             max_data_age: settings.max_data_age,
             primary: primary.clone(),
-            silent_for: self.shared.beats.silent_for(primary, self.started, now),
+            silent_for: self.shared.beats.silent_for(primary),
             primary_silence: settings.primary_silence.max(self.shared.beats.least_silence(primary)),
             forced: self.request.as_ref().is_some_and(|request| request.forced.is_some()),
         })

@@ -82,10 +82,19 @@ impl Control {
             }
         }
         let body = Body::Term { request: request.to_owned(), skips: vec![] };
+        let opened = self.timing.newest_slot();
         let asked = journal.append(&writer, body, |view| {
-            let holder = view.holder.as_ref().map_or("nobody", |hub| &hub.name);
-            let free = view.epoch + 1 == epoch;
-            if free { Ok(()) } else { Err(format!("{holder} has taken the term {}", view.epoch)) }
+            if view.epoch + 1 != epoch {
+                let holder = view.holder.as_ref().map_or("nobody", |hub| &hub.name);
+                return Err(format!("{holder} has taken the term {}", view.epoch));
+            }
+            // What a term starts from must have been opened before: there is no way back behind it.
+            match &view.usable {
+                Some(usable) if Some(usable.mark.slot) != opened => {
+                    Err(format!("the backup {} has not been opened here yet", usable.id()))
+                }
+                Some(_) | None => Ok(()),
+            }
         });
         asked.await?;
         surface::show_view(&self.shared.board, journal.view(), &self.me);
