@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How many backups a view remembers by their summaries; older ones are read from their slots.
-const SUMMARIES: usize = 1_000;
+pub const SUMMARIES: usize = 1_000;
 
 /// The reason of a freeze that an operator's term may pass by.
 const JUNK: &str = "JunkRecord";
@@ -70,6 +70,16 @@ pub struct Backup {
 }
 
 impl Backup {
+    pub fn of(record: &Record, commit: &Commit, mark: Mark) -> Self {
+        Self {
+            mark,
+            epoch: record.epoch,
+            hub: record.hub.clone(),
+            at: record.at,
+            commit: commit.clone(),
+        }
+    }
+
     pub fn id(&self) -> String {
         super::layout::backup_id(self.at, self.mark.slot)
     }
@@ -210,13 +220,7 @@ impl View {
     }
 
     fn commit(&mut self, record: &Record, commit: &Commit, mark: Mark) {
-        let backup = Arc::new(Backup {
-            mark,
-            epoch: record.epoch,
-            hub: record.hub.clone(),
-            at: record.at,
-            commit: commit.clone(),
-        });
+        let backup = Arc::new(Backup::of(record, commit, mark));
         let before: Vec<_> =
             self.newest.iter().flat_map(|b| b.commit.packs()).map(|p| &p.name).collect();
         let summary = backup.summary(&before);

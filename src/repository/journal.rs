@@ -4,7 +4,7 @@
 //! the same slot again until the answer is definite, because the loss of an answer after the write is
 //! the normal failure. A slot is settled by what stands in it, never by what an attempt returned.
 
-use super::chain::View;
+use super::chain::{SUMMARIES, View};
 use super::keys::Keys;
 use super::layout::{self, JOURNAL, Mark, RECORD_LIMIT, REPO, Repo};
 use super::record::{self, Body, Found, HubId, Record, RepoError};
@@ -13,7 +13,8 @@ use crate::object::Digest;
 use crate::retry::{self, Next, Policy};
 use crate::status::Frozen;
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -117,24 +118,8 @@ impl Journal {
     /// Walks up to `width` further slots. `false`: the head is reached.
     async fn read_slots(&mut self, width: u32) -> Result<bool, JournalError> {
         let next = self.view.head + 1;
-        let (storage, keys, repository) = (&self.storage, &self.keys, &self.repo.repository);
         let mut found = stream::iter(next..next + u64::from(width))
-            .map(|slot| async move {
-                match storage.get(&layout::journal_key(slot), RECORD_LIMIT).await {
-                    Ok(None) => Ok(None),
-                    Ok(Some(stored)) => {
-                        let found = record::decode(&stored.bytes, repository, slot, keys);
-                        Ok(Some((found, Digest::of(&stored.bytes))))
-                    }
-                    // Whatever it is, it is not a record, and it must not look like an outage.
-                    Err(StorageError::TooLarge { size, .. }) => {
-                        let why =
-                            format!("it has {size} bytes, a record has at most {RECORD_LIMIT}");
-                        Ok(Some((Found::Junk { why }, Digest::of(&size.to_be_bytes()))))
-                    }
-                    Err(error) => Err(error),
-                }
-            })
+            .map(|slot| self.slot(slot))
             .buffered(READ_WIDTH as usize)
             .collect::<Vec<_>>()
             .await
@@ -148,6 +133,66 @@ impl Journal {
                 },
             }
         }
+    }
+
+    /// What stands in a slot; `None`: nothing.
+    async fn slot(&self, slot: u64) -> Result<Option<(Found, Digest)>, StorageError> {
+        match self.storage.get(&layout::journal_key(slot), RECORD_LIMIT).await {
+            Ok(None) => Ok(None),
+            Ok(Some(stored)) => {
+                let found = record::decode(&stored.bytes, &self.repo.repository, slot, &self.keys);
+                Ok(Some((found, Digest::of(&stored.bytes))))
+            }
+            // Whatever it is, it is not a record, and it must not look like an outage.
+            Err(StorageError::TooLarge { size, .. }) => {
+                let why = format!("it has {size} bytes, a record has at most {RECORD_LIMIT}");
+                Ok(Some((Found::Junk { why }, Digest::of(&size.to_be_bytes()))))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The record of a backup and its place, read anew from its slot. `None`: no backup that counts
+    /// stands there. The walk has told which slots count; for those that are older than what the
+    /// view remembers, the chain of `prev` tells it, because it leads from valid record to valid record.
+    pub async fn backup(&self, slot: u64) -> Result<Option<(Box<Record>, Mark)>, JournalError> {
+        let kept = &self.view.backups;
+        if kept.iter().any(|backup| backup.slot == slot) {
+            return self.walked(slot).await.map(Some);
+        }
+        let Some(oldest) =
+            kept.first().filter(|oldest| kept.len() == SUMMARIES && slot < oldest.slot)
+        else {
+            return Ok(None);
+        };
+        let mut next = self.walked(oldest.slot).await?.0.prev;
+        while let Some(highest) = next.filter(|mark| mark.slot >= slot) {
+            let from = slot.max(highest.slot.saturating_sub(u64::from(READ_WIDTH)));
+            let mut window: HashMap<u64, _> = stream::iter(from..=highest.slot)
+                .map(|slot| async move { Ok::<_, StorageError>((slot, self.slot(slot).await?)) })
+                .buffered(READ_WIDTH as usize)
+                .try_collect()
+                .await?;
+            while let Some(mark) = next.filter(|mark| mark.slot >= from) {
+                let found = window.remove(&mark.slot).flatten();
+                let (record, sha256) = as_walked(mark.slot, found)?;
+                if sha256 != mark.sha256 {
+                    return Err(changed(mark.slot, "its digest is another one"));
+                }
+                if mark.slot == slot {
+                    return Ok(matches!(record.body, Body::Commit(_)).then_some((record, mark)));
+                }
+                // A chain that does not fall would never end.
+                next = record.prev.filter(|prev| prev.slot < mark.slot);
+            }
+        }
+        Ok(None)
+    }
+
+    /// A record that the walk has read before.
+    async fn walked(&self, slot: u64) -> Result<(Box<Record>, Mark), JournalError> {
+        let (record, sha256) = as_walked(slot, self.slot(slot).await?)?;
+        Ok((record, Mark { slot, sha256 }))
     }
 
     fn step(&mut self, found: Found, sha256: Digest) {
@@ -280,6 +325,28 @@ impl Journal {
             }
         }
     }
+}
+
+fn as_walked(
+    slot: u64,
+    found: Option<(Found, Digest)>,
+) -> Result<(Box<Record>, Digest), JournalError> {
+    match found {
+        Some((Found::Record(record), sha256)) => Ok((record, sha256)),
+        Some((Found::Junk { why } | Found::Newer { why }, _)) => Err(changed(slot, &why)),
+        Some((Found::UnknownKey { key }, _)) => {
+            Err(changed(slot, &format!("it names the key {key}, which this hub does not hold")))
+        }
+        None => Err(changed(slot, "it is gone")),
+    }
+}
+
+fn changed(slot: u64, why: &str) -> JournalError {
+    JournalError::Frozen(Frozen {
+        reason: "JunkRecord".to_owned(),
+        message: format!("slot {slot} of the journal is no longer what was read there: {why}"),
+        hint: format!("look at the storage: who wrote {}?", layout::journal_key(slot)),
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ pub mod packs;
 pub mod probe;
 pub mod record;
 pub mod storage;
+pub mod verify;
 
 use keys::Keys;
 use std::sync::Arc;

@@ -80,6 +80,16 @@ impl PacksError {
     }
 }
 
+impl PacksError {
+    /// The pack is what was committed, but sealed for keys that we do not hold.
+    pub fn is_missing_key(&self) -> bool {
+        let no_key = |source: &PackError| {
+            matches!(source, PackError::Decrypt(age::DecryptError::NoMatchingKeys))
+        };
+        matches!(self, Self::Damaged { source, .. } if no_key(source))
+    }
+}
+
 /// What the lines of one set come to: the newest line of each key.
 type Overlay = HashMap<ObjectKey, Option<Entry>>;
 
@@ -129,6 +139,18 @@ impl PackStore {
         pack::verify(&stored.bytes, reference)
             .map_err(|source| PacksError::Damaged { pack: pack(), source })?;
         Ok(stored.bytes)
+    }
+
+    /// Fetches, verifies, decrypts and counts one pack, past the cache.
+    pub async fn check(&self, reference: &PackRef, set: Set) -> Result<(), PacksError> {
+        let bytes = self.get(reference).await?;
+        let (this, reference) = (self.clone(), reference.clone());
+        let read = move || {
+            let each = |_: Line<'_>| ControlFlow::Continue(());
+            pack::read(&bytes, &reference, &this.repository, set, &this.keys, each)
+                .map_err(|source| PacksError::Damaged { pack: reference.name.clone(), source })
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| PacksError::Thread)?
     }
 
     fn cached(&self, name: &PackName) -> PathBuf {
