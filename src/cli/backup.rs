@@ -1,17 +1,13 @@
 //! `understudy backup …`: listing from the storage alone, and asking the daemon for a backup now.
 
 use super::exit::{Code, Failure};
+use super::stored::{self, Stored, show};
 use super::{Global, render, run};
 use crate::backup::retention;
 use crate::config::settings::Settings;
 use crate::kube_status;
 use crate::kube_status::ask::{self, Ask, Verb};
-use crate::observe;
 use crate::repository::chain::View;
-use crate::repository::journal::{Journal, JournalError};
-use crate::repository::keys::Keys;
-use crate::repository::storage::Storage;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two looks at the answer of the daemon.
@@ -21,8 +17,8 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) async fn list(global: &Global) -> Result<(), Failure> {
     let view = view(&run::settings(global)?).await?;
     let backups: Vec<_> = view.backups.iter().rev().cloned().collect();
-    print(render::backup_list(&backups, global.output, crate::clock::now()))?;
-    complete(view)
+    show(render::backup_list(&backups, global.output, crate::clock::now()))?;
+    stored::complete(&view)
 }
 
 /// The plan of the retention rules.
@@ -34,32 +30,19 @@ pub(super) async fn prune(global: &Global) -> Result<(), Failure> {
     let zone = settings.schedule.cron.zone();
     let now = crate::clock::now();
     let verdicts = retention::plan(&backups, &settings.retention, base, zone, now);
-    print(render::retention(&verdicts, global.output))?;
-    complete(view)
+    show(render::retention(&verdicts, global.output))?;
+    stored::complete(&view)
 }
 
-fn print(text: Result<String, serde_json::Error>) -> Result<(), Failure> {
-    print!("{}", text.map_err(|error| Failure::new(Code::Failed, error.to_string()))?);
-    Ok(())
-}
-
-/// What could be read was shown; that it is not all must not look like success.
-fn complete(view: View) -> Result<(), Failure> {
-    view.frozen.map_or(Ok(()), |frozen| Err(JournalError::Frozen(frozen).into()))
-}
-
-/// Reads the journal to its head, and nothing of any cluster.
+/// The journal read to its head; an empty view where there is no repository yet.
 async fn view(settings: &Settings) -> Result<View, Failure> {
-    let keys = Keys::load(&settings.encryption.key_files, &settings.encryption.recipients)?;
-    let storage = Storage::open(&settings.storage, observe::nobody()).await?;
+    let storage = stored::storage(settings).await?;
     let location = storage.location().to_owned();
-    let Some(mut journal) = Journal::open(storage, Arc::new(keys), None).await? else {
+    let Some(stored) = Stored::read(storage, stored::keys(settings)?).await? else {
         eprintln!("there is no repository in {location} yet");
         return Ok(View::default());
     };
-    journal.refresh().await?;
-    journal.look_for_holes().await?;
-    Ok(journal.view().clone())
+    Ok(stored.view().clone())
 }
 
 /// Asks the daemon through the annotation of its `Hub`, and waits for its answer in the status.

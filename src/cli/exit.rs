@@ -34,6 +34,8 @@ pub enum Code {
     KeyMissing = 12,
     Damaged = 13,
     KubernetesUnreachable = 14,
+    Interrupted = 130,
+    Terminated = 143,
 }
 
 impl Code {
@@ -50,6 +52,8 @@ impl Code {
             Code::KeyMissing => "KeyMissing",
             Code::Damaged => "Damaged",
             Code::KubernetesUnreachable => "KubernetesUnreachable",
+            Code::Interrupted => "Interrupted",
+            Code::Terminated => "Terminated",
         }
     }
 }
@@ -112,8 +116,20 @@ impl From<JournalError> for Failure {
 
 impl From<PacksError> for Failure {
     fn from(error: PacksError) -> Self {
-        let code = if error.is_damage() { Code::Damaged } else { Code::StorageUnreachable };
-        Self::new(code, retry::chain(&error))
+        let code = if error.is_missing_key() {
+            Code::KeyMissing
+        } else if error.is_damage() {
+            Code::Damaged
+        } else if matches!(error, PacksError::Storage { .. }) {
+            Code::StorageUnreachable
+        } else {
+            Code::Failed
+        };
+        let failure = Self::new(code, retry::chain(&error));
+        if let PacksError::Storage { source, .. } = &error {
+            return failure.with_hint(source.hint());
+        }
+        failure
     }
 }
 

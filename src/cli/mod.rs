@@ -3,10 +3,20 @@
 //! standard error.
 
 pub mod backup;
+pub mod describe;
 pub mod exit;
+pub mod find;
+pub mod get;
 pub mod render;
+pub mod render_backup;
+pub mod render_object;
+pub mod render_storage;
 pub mod run;
 pub mod status;
+pub mod storage;
+pub mod storage_check;
+pub mod stored;
+pub mod verify;
 
 use clap::{Args, Parser, Subcommand};
 use exit::Failure;
@@ -50,6 +60,13 @@ pub struct Global {
 enum Command {
     /// Run the daemon of this hub
     Run,
+    #[command(flatten)]
+    Verb(Verb),
+}
+
+/// Whatever comes to an end by itself.
+#[derive(Debug, Subcommand)]
+enum Verb {
     /// Is this hub in order, and what would a failover cost now
     Status {
         /// End with 4 unless the hub is healthy
@@ -59,9 +76,12 @@ enum Command {
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },
-    /// Backups: list them, or take one now
+    /// Backups: list and verify them, get an object back, or take one now
     #[command(subcommand)]
     Backup(Backup),
+    /// The storage: is it fit, what does it hold; works with both clusters dead
+    #[command(subcommand)]
+    Storage(Storage),
     /// The configuration file
     #[command(subcommand)]
     Config(Config),
@@ -76,6 +96,23 @@ enum Command {
 enum Backup {
     /// All backups in the storage, newest first; works with both clusters dead
     List,
+    /// What a backup holds: its sets, kinds, levels and packs
+    Describe {
+        /// Id or slot of the backup, or `latest`
+        #[arg(default_value = "latest")]
+        id: String,
+    },
+    /// Print one object of a backup as YAML (`-o json`: as JSON)
+    Get(Get),
+    /// Fetch, authenticate, decrypt and count everything of a backup
+    Verify {
+        /// Id or slot of the backup, or `latest`
+        #[arg(default_value = "latest")]
+        id: String,
+        /// Verify all backups
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+    },
     /// Which backups the retention rules keep, and which may go
     Prune(Prune),
     /// Take a backup now, on the primary
@@ -86,6 +123,34 @@ enum Backup {
         /// How long to wait for the backup
         #[arg(long, default_value = "20m", value_parser = humantime::parse_duration)]
         timeout: std::time::Duration,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Get {
+    /// Id or slot of the backup, or `latest`
+    id: String,
+    /// The kind: `policies`, `Policy` or `policies.policy.open-cluster-management.io`
+    kind: String,
+    /// The object; its namespace may be left out where that is clear enough
+    #[arg(value_name = "[NS/]NAME")]
+    name: String,
+    /// Print the data of Secrets, which is masked otherwise
+    #[arg(long)]
+    show_secret_data: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Storage {
+    /// Reachable, writable, able to fence, and readable with these keys
+    Check,
+    /// Room that journal, packs and the rest take
+    Usage,
+    /// All keys with their sizes
+    Ls {
+        /// Only what is below this folder, such as `packs`
+        #[arg(default_value = "")]
+        prefix: String,
     },
 }
 
@@ -118,22 +183,47 @@ impl Cli {
         self.global.output
     }
 
-    /// Does what was asked. The daemon needs the signals that `main` has installed.
-    pub async fn execute(self, signals: crate::daemon::Signals) -> Result<(), Failure> {
+    /// Does what was asked. The daemon needs the signals that `main` has installed; everything else
+    /// they end.
+    pub async fn execute(self, mut signals: crate::daemon::Signals) -> Result<(), Failure> {
         let global = self.global;
-        match self.command {
-            Command::Run => run::run(&global, signals).await,
-            Command::Status { exit_code, url } => {
-                run::status(&global, exit_code, url.as_deref()).await
+        let verb = match self.command {
+            Command::Run => return run::run(&global, signals).await,
+            Command::Verb(verb) => verb,
+        };
+        tokio::select! {
+            done = verb.execute(&global) => done,
+            interrupt = signals.interrupted() => {
+                let code = if interrupt { exit::Code::Interrupted } else { exit::Code::Terminated };
+                Err(Failure::new(code, "interrupted"))
             }
-            Command::Backup(Backup::List) => backup::list(&global).await,
-            Command::Backup(Backup::Prune(Prune { dry_run: _ })) => backup::prune(&global).await,
-            Command::Backup(Backup::Run { no_wait, timeout }) => {
-                backup::run(&global, !no_wait, timeout).await
+        }
+    }
+}
+
+impl Verb {
+    async fn execute(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Verb::Status { exit_code, url } => {
+                run::status(global, exit_code, url.as_deref()).await
             }
-            Command::Config(Config::Check) => run::check(&global),
-            Command::Key(Key::New { out }) => run::new_key(out.as_deref()),
-            Command::Crd => run::crd(),
+            Verb::Backup(Backup::List) => backup::list(global).await,
+            Verb::Backup(Backup::Describe { id }) => describe::describe(global, &id).await,
+            Verb::Backup(Backup::Get(Get { id, kind, name, show_secret_data })) => {
+                let wanted = find::Wanted::new(kind, &name);
+                get::get(global, &id, wanted, show_secret_data).await
+            }
+            Verb::Backup(Backup::Verify { id, all }) => verify::verify(global, &id, all).await,
+            Verb::Backup(Backup::Prune(Prune { dry_run: _ })) => backup::prune(global).await,
+            Verb::Backup(Backup::Run { no_wait, timeout }) => {
+                backup::run(global, !no_wait, timeout).await
+            }
+            Verb::Storage(Storage::Check) => storage_check::check(global).await,
+            Verb::Storage(Storage::Usage) => storage::usage(global).await,
+            Verb::Storage(Storage::Ls { prefix }) => storage::ls(global, &prefix).await,
+            Verb::Config(Config::Check) => run::check(global),
+            Verb::Key(Key::New { out }) => run::new_key(out.as_deref()),
+            Verb::Crd => run::crd(),
         }
     }
 }

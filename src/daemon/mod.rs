@@ -67,6 +67,15 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
         })
     }
+
+    /// For a command: installed handlers keep a signal from ending the process by itself. Whether it
+    /// was Ctrl-C (SIGINT), and not SIGTERM.
+    pub async fn interrupted(&mut self) -> bool {
+        tokio::select! {
+            _ = self.interrupt.recv() => true,
+            _ = self.terminate.recv() => false,
+        }
+    }
 }
 
 /// What the command line adds to the configuration.

@@ -1,0 +1,70 @@
+//! `understudy backup verify`: reads backups as a restore would, and writes nothing.
+
+use super::exit::{Code, Failure};
+use super::render_backup::{self, Verified};
+use super::stored::{Stored, show};
+use super::{Global, run};
+use crate::repository::chain::SUMMARIES;
+use crate::repository::verify::{Fault, Verifier};
+use std::collections::BTreeSet;
+use std::io::IsTerminal as _;
+
+/// Damaged objects that the error names; the table names all.
+const NAMED: usize = 5;
+
+/// One backup, or all.
+pub(super) async fn verify(global: &Global, id: &str, all: bool) -> Result<(), Failure> {
+    let stored = Stored::expect(&run::settings(global)?).await?;
+    let slots: Vec<u64> = if all {
+        stored.view().backups.iter().map(|backup| backup.slot).collect()
+    } else {
+        vec![stored.find(id).await?.backup.mark.slot]
+    };
+    if all && slots.len() == SUMMARIES {
+        eprintln!("only the newest {SUMMARIES} backups are verified");
+    }
+    let (packs, _cache) = stored.packs()?;
+    let mut verifier = Verifier::new(packs);
+    let mut results = Vec::with_capacity(slots.len());
+    for (index, slot) in slots.iter().enumerate() {
+        let Some(found) = stored.committed(*slot).await? else { continue };
+        let backup = &found.backup;
+        progress(&format!("{} of {}: {}", index + 1, slots.len(), backup.id()));
+        results.push(Verified::of(backup, verifier.check(backup).await?));
+    }
+    results.reverse();
+    show(render_backup::verified(&results, global.output))?;
+    stored.complete()?;
+    sound(&results)
+}
+
+/// Lines rather than a bar: they stay in a log, too.
+fn progress(line: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("verifying {line}");
+    }
+}
+
+fn sound(results: &[Verified]) -> Result<(), Failure> {
+    let broken = results.iter().filter(|one| !one.faults.is_empty()).count();
+    if broken == 0 {
+        return Ok(());
+    }
+    let faults = || results.iter().flat_map(|one| &one.faults);
+    let objects: BTreeSet<&str> = faults().map(|fault| fault.object.as_str()).collect();
+    let mut named: Vec<&str> = objects.iter().copied().take(NAMED).collect();
+    if objects.len() > NAMED {
+        named.push("…");
+    }
+    let (named, all) = (named.join(", "), results.len());
+    if faults().all(|fault: &Fault| fault.missing_key) {
+        let message = format!("no key opens {broken} of {all} backups: {named}");
+        return Err(Failure::new(Code::KeyMissing, message)
+            .with_hint("add the key file that they were sealed with to encryption.keyFiles"));
+    }
+    let message = format!("{broken} of {all} backups cannot be restored in full: {named}");
+    Err(Failure::new(Code::Damaged, message).with_hint(
+        "restore these objects from the storage's own versions; on the primary, `understudy backup run` \
+         takes a backup that does not need them",
+    ))
+}
