@@ -8,6 +8,7 @@ mod stage;
 mod annotation_promotes;
 mod backup_round_trip;
 mod cli;
+mod cli_storage;
 mod cut_is_one_instant;
 mod damaged_repository;
 mod delta_reaches_the_passive;
