@@ -9,13 +9,13 @@ use super::contents::{Contents, Entry};
 use super::keys::Keys;
 use super::layout::{PACK_LIMIT, PackName, pack_key};
 use super::pack::{self, Gone, Line, ObjectLine, PackError, Sealed};
-use super::record::{Commit, PackRef};
+use super::record::{Commit, PackRef, SetContents};
 use super::storage::{Storage, StorageError};
 use crate::object::{Digest, ObjectKey, Set};
 use crate::retry::{self, Policy};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl PackStore {
     }
 
     /// The bytes of a pack from the storage, verified against the commit.
-    async fn get(&self, reference: &PackRef) -> Result<Bytes, PacksError> {
+    pub async fn get(&self, reference: &PackRef) -> Result<Bytes, PacksError> {
         let pack = || reference.name.clone();
         let key = pack_key(&reference.name);
         let limit = reference.length.min(PACK_LIMIT);
@@ -178,7 +178,7 @@ impl PackStore {
     }
 
     /// Fetches, verifies, decrypts and counts the whole backup. With the backup that was opened
-    /// before, only the packs that it did not have are read.
+    /// before, only new packs are read of a set that merely got new levels.
     pub async fn open(
         &self,
         backup: Arc<Backup>,
@@ -198,29 +198,21 @@ impl PackStore {
         backup: Arc<Backup>,
         before: Option<Opened>,
     ) -> Result<Opened, PacksError> {
-        let (mut contents, mut packs, skip) = match before {
-            Some(before) if continues(&before.backup.commit, &backup.commit) => {
-                let skip: HashSet<PackName> =
-                    before.backup.commit.packs().map(|p| p.name.clone()).collect();
-                (before.contents, before.packs, skip)
+        let packs = packs_of(&backup.commit);
+        let (mut contents, known) = match before {
+            Some(before) => {
+                let kept = continued(&before.backup.commit, &backup.commit);
+                carry_over(before, &kept, &packs)
             }
-            _ => (Contents::default(), vec![], HashSet::new()),
+            None => (Contents::default(), HashSet::new()),
         };
-        let mut overlays = vec![];
-        for (set, set_contents) in &backup.commit.sets {
-            let mut overlay = Overlay::new();
-            let fresh = set_contents
-                .levels
-                .iter()
-                .flat_map(|l| &l.packs)
-                .filter(|p| !skip.contains(&p.name));
-            for reference in fresh {
-                let number =
-                    u32::try_from(packs.len()).expect("a commit of 64 KiB names fewer packs");
-                self.index(reference, *set, number, &mut overlay, &mut contents.gone)?;
-                packs.push((*set, reference.clone()));
+        let mut overlays = BTreeMap::<Set, Overlay>::new();
+        for (number, (set, reference)) in (0_u32..).zip(&packs) {
+            if !known.contains(&reference.name) {
+                let overlay = overlays.entry(*set).or_default();
+                let gone = contents.gone.entry(*set).or_default();
+                self.index(reference, *set, number, overlay, gone)?;
             }
-            overlays.push((*set, overlay));
         }
         merge(&mut contents, overlays)?;
         for (set, set_contents) in &backup.commit.sets {
@@ -273,7 +265,18 @@ impl PackStore {
     ) -> Result<(), PacksError> {
         let path = self.cached(&reference.name);
         let bytes = std::fs::read(&path).map_err(|source| PacksError::Cache { path, source })?;
-        pack::read(&bytes, reference, &self.repository, set, &self.keys, each)
+        self.read(&bytes, reference, set, each)
+    }
+
+    /// Hands every line of a pack of `set` to `each`. Blocking.
+    pub fn read(
+        &self,
+        bytes: &[u8],
+        reference: &PackRef,
+        set: Set,
+        each: impl FnMut(Line<'_>) -> ControlFlow<()>,
+    ) -> Result<(), PacksError> {
+        pack::read(bytes, reference, &self.repository, set, &self.keys, each)
             .map_err(|source| PacksError::Damaged { pack: reference.name.clone(), source })
     }
 
@@ -309,17 +312,49 @@ impl PackStore {
     }
 }
 
-/// Whether every list of levels of `before` is a prefix of that of `after`, so that reading the rest
-/// is enough.
-fn continues(before: &Commit, after: &Commit) -> bool {
-    before.sets.iter().all(|(set, before)| {
+/// The packs of a commit, each with its set: an [`Entry::pack`] counts in this order.
+fn packs_of(commit: &Commit) -> Vec<(Set, PackRef)> {
+    let levels = commit.sets.iter().flat_map(|(set, c)| c.levels.iter().map(|l| (*set, l)));
+    levels.flat_map(|(set, level)| level.packs.iter().map(move |p| (set, p.clone()))).collect()
+}
+
+/// The sets whose list of levels in `before` is a prefix of that in `after`, so that reading the
+/// rest is enough. A set that was merged or written anew is not among them.
+fn continued(before: &Commit, after: &Commit) -> BTreeSet<Set> {
+    let continues = |set: &Set, before: &SetContents| {
         after.sets.get(set).is_some_and(|after| after.levels.starts_with(&before.levels))
-    })
+    };
+    let sets = before.sets.iter().filter(|(set, contents)| continues(set, contents));
+    sets.map(|(set, _)| *set).collect()
+}
+
+/// What was opened before of the sets in `kept`, counted by the packs of the newer backup, and the
+/// names of the packs that need not be read again.
+fn carry_over(
+    before: Opened,
+    kept: &BTreeSet<Set>,
+    packs: &[(Set, PackRef)],
+) -> (Contents, HashSet<PackName>) {
+    let Opened { backup: _, mut contents, packs: old } = before;
+    let numbers: HashMap<&PackName, u32> =
+        packs.iter().map(|(_, reference)| &reference.name).zip(0..).collect();
+    let renumbered: Vec<Option<u32>> =
+        old.iter().map(|(_, reference)| numbers.get(&reference.name).copied()).collect();
+    contents.gone.retain(|set, _| kept.contains(set));
+    contents.entries.retain(|_, entry| match renumbered.get(entry.pack as usize) {
+        Some(Some(number)) if kept.contains(&entry.set) => {
+            entry.pack = *number;
+            true
+        }
+        _ => false,
+    });
+    let known = old.into_iter().filter(|(set, _)| kept.contains(set)).map(|(_, p)| p.name);
+    (contents, known.collect())
 }
 
 /// Removals of all sets first, then what is there: an object that moved is gone from one set and
 /// stands in another.
-fn merge(contents: &mut Contents, overlays: Vec<(Set, Overlay)>) -> Result<(), PacksError> {
+fn merge(contents: &mut Contents, overlays: BTreeMap<Set, Overlay>) -> Result<(), PacksError> {
     for (set, overlay) in &overlays {
         for key in overlay.iter().filter(|(_, entry)| entry.is_none()).map(|(key, _)| key) {
             if contents.entries.get(key).is_some_and(|entry| entry.set == *set) {
@@ -341,6 +376,8 @@ fn merge(contents: &mut Contents, overlays: Vec<(Set, Overlay)>) -> Result<(), P
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::Mark;
+    use super::super::record::{Cut, HubId, Level};
     use super::*;
 
     fn entry(set: Set) -> Entry {
@@ -409,5 +446,68 @@ mod tests {
             Some(&[("a", Resources)]),
         );
         check("an object in two sets", &[("a", Activation)], &[(Resources, &[("a", true)])], None);
+    }
+
+    /// A commit whose sets have these levels, each one pack with this number as its name.
+    fn commit(sets: &[(Set, &[u128])]) -> Commit {
+        let level = |number: &u128| {
+            let name = PackName::new(1, 1, ulid::Ulid(*number));
+            let pack = PackRef { name, length: 1, sha256: Digest([0; 32]), lines: 1 };
+            Level { packs: vec![pack] }
+        };
+        let contents = |levels: &[u128]| SetContents {
+            levels: levels.iter().map(level).collect(),
+            ..SetContents::default()
+        };
+        Commit {
+            sets: sets.iter().map(|(set, levels)| (*set, contents(levels))).collect(),
+            cut: Cut { revision: "1".to_owned(), apart: vec![] },
+            rules: Digest([0; 32]),
+            suspect: None,
+            partial: vec![],
+        }
+    }
+
+    fn backup(commit: Commit) -> Arc<Backup> {
+        Arc::new(Backup {
+            mark: Mark { slot: 4, sha256: Digest([0; 32]) },
+            epoch: 1,
+            hub: HubId { name: "a".to_owned(), uid: "u".to_owned() },
+            at: jiff::Timestamp::UNIX_EPOCH,
+            commit,
+        })
+    }
+
+    #[test]
+    fn only_a_set_that_was_merged_is_read_again() {
+        use Set::{Activation, Credentials, Resources};
+        let before = commit(&[(Credentials, &[1, 2]), (Resources, &[3, 4]), (Activation, &[5])]);
+        let after = commit(&[(Credentials, &[6]), (Resources, &[3, 4, 7]), (Activation, &[5])]);
+        let kept = continued(&before, &after);
+        assert_eq!(kept, [Resources, Activation].into());
+
+        let mut contents = Contents::default();
+        for (name, set, pack) in [
+            ("a", Credentials, 0),
+            ("b", Credentials, 1),
+            ("c", Resources, 3),
+            ("d", Activation, 4),
+        ] {
+            contents.entries.insert(key(name), Entry { pack, ..entry(set) });
+        }
+        contents.gone.insert(Credentials, [(key("e"), Gone::Deleted)].into());
+        contents.gone.insert(Resources, [(key("f"), Gone::Deleted)].into());
+        let opened = Opened { packs: packs_of(&before), backup: backup(before), contents };
+        let packs = packs_of(&after);
+        let (contents, known) = carry_over(opened, &kept, &packs);
+        let mut entries: Vec<_> =
+            contents.entries.iter().map(|(key, e)| (key.name().to_owned(), e.pack)).collect();
+        entries.sort();
+        assert_eq!(entries, [("c".to_owned(), 2), ("d".to_owned(), 4)]);
+        assert_eq!(contents.gone.keys().collect::<Vec<_>>(), [&Resources]);
+        let fresh = packs.iter().filter(|(_, pack)| !known.contains(&pack.name));
+        let fresh: Vec<_> = fresh.map(|(set, pack)| (*set, pack.name.to_string())).collect();
+        let name = |number| PackName::new(1, 1, ulid::Ulid(number)).to_string();
+        assert_eq!(fresh, [(Credentials, name(6)), (Resources, name(7))]);
     }
 }

@@ -153,6 +153,7 @@ impl Standby {
                 !partial.iter().any(|carried| carried.covers(kind)) && !unread.contains(kind)
             })
             .collect();
+        let gone = opened.contents.why_gone();
         let desired = restore::Desired {
             contents: &opened.contents,
             restored,
@@ -164,7 +165,7 @@ impl Standby {
                 max_deletes: self.settings.passive.max_deletes,
                 max_shrink: self.settings.passive.max_shrink,
                 complete: &complete,
-                gone: &opened.contents.gone,
+                gone: &gone,
             },
         };
         let plan = restore::plan(&desired);
