@@ -25,8 +25,16 @@ const WINDOW_LOG_MAX: u32 = 23;
 /// server escapes `<` to `\u003c`). A writer refuses what a reader would not take.
 const LINE_LIMIT: usize = 20 * 1024 * 1024;
 
-/// Plain bytes after which a writer should begin a new pack: about 4 to 8 MiB sealed.
-pub const PLAIN_TARGET: usize = 16 * 1024 * 1024;
+/// Plain bytes after which a writer should begin a new pack, for the first packs of a level: about
+/// 4 to 8 MiB sealed.
+const PLAIN_TARGET: usize = 16 * 1024 * 1024;
+
+/// After so many packs of a level the next ones are twice as large.
+const PACKS_OF_A_SIZE: u32 = 8;
+
+/// Packs grow to 128 MiB of plain lines: a level of 5 GiB has 56 of them, so that a commit that names
+/// them all stays small, and a sealed pack fits into memory.
+const DOUBLINGS: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
@@ -87,6 +95,12 @@ struct Written<'a> {
 }
 
 impl<'a> Line<'a> {
+    pub fn key(&self) -> &ObjectKey {
+        match self {
+            Line::Object(ObjectLine { key, .. }) | Line::Gone { key, .. } => key,
+        }
+    }
+
     fn encode(self) -> serde_json::Result<Vec<u8>> {
         let written = match self {
             Line::Object(ObjectLine { key, version, uid, resource_version, object }) => Written {
@@ -160,6 +174,7 @@ pub struct Writer {
     output: zstd::Encoder<'static, age::stream::StreamWriter<Vec<u8>>>,
     lines: u64,
     plain: usize,
+    target: usize,
 }
 
 /// A finished pack.
@@ -173,8 +188,8 @@ impl Writer {
     /// Fails only as writing to memory fails.
     pub fn new(header: &Header, keys: &Keys) -> std::io::Result<Self> {
         let sealer = keys.seal(Vec::new())?;
-        let mut writer =
-            Self { output: zstd::Encoder::new(sealer, ZSTD_LEVEL)?, lines: 0, plain: 0 };
+        let output = zstd::Encoder::new(sealer, ZSTD_LEVEL)?;
+        let mut writer = Self { output, lines: 0, plain: 0, target: plain_target(header.index) };
         serde_json::to_writer(&mut writer.output, header)?;
         writer.output.write_all(b"\n")?;
         Ok(writer)
@@ -193,13 +208,18 @@ impl Writer {
     }
 
     pub fn is_full(&self) -> bool {
-        self.plain >= PLAIN_TARGET
+        self.plain >= self.target
     }
 
     pub fn finish(self) -> std::io::Result<Sealed> {
         let bytes = self.output.finish()?.finish()?;
         Ok(Sealed { sha256: Digest::of(&bytes), bytes, lines: self.lines })
     }
+}
+
+/// The plain size at which the pack at this place in its level is full.
+pub fn plain_target(index: u32) -> usize {
+    PLAIN_TARGET << (index / PACKS_OF_A_SIZE).min(DOUBLINGS)
 }
 
 /// Whether these are the bytes that the commit names.
@@ -399,6 +419,12 @@ mod tests {
             );
         }
         assert_eq!(silent, [] as [usize; 0]);
+    }
+
+    #[test]
+    fn packs_grow_with_their_level_up_to_a_limit() {
+        let mib = |index| plain_target(index) / (1024 * 1024);
+        assert_eq!([0, 7, 8, 16, 24, u32::MAX].map(mib), [16, 16, 32, 64, 128, 128]);
     }
 
     #[test]
