@@ -8,12 +8,15 @@
 use crate::object::{Digest, GroupResource, ObjectKey, Set};
 use crate::repository::contents::Contents;
 use crate::repository::pack::Gone;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// The objects of the last committed backup.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     objects: HashMap<ObjectKey, Known>,
+    /// What a line of a set tells to be deselected. A standby that was away must find it however long
+    /// it was away, or it would take the object for deleted.
+    deselected: HashMap<ObjectKey, Set>,
     /// Digest of the selection and cleaning rules that it was made under.
     rules: Option<Digest>,
     /// Number of the run that is under way.
@@ -46,7 +49,20 @@ pub struct Changes {
     full: BTreeSet<Set>,
     staged: HashMap<ObjectKey, (Set, Content)>,
     gone: BTreeMap<ObjectKey, Gone>,
+    /// Of what was deselected before, what still exists and is still not selected.
+    standing: HashSet<ObjectKey>,
+    /// What the next backup tells to be deselected, told before or now.
+    deselected: HashMap<ObjectKey, Set>,
     tally: BTreeMap<Set, Tally>,
+}
+
+/// Kinds that a run did not list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unlisted {
+    /// They could not be listed: their objects are carried over.
+    pub failed: BTreeSet<GroupResource>,
+    /// No rule selects any object of them.
+    pub excluded: BTreeSet<GroupResource>,
 }
 
 /// What a commit says of a set beside its packs.
@@ -68,6 +84,7 @@ pub struct Tombstone {
 impl Catalogue {
     /// From an opened backup: after a restart, or when this hub became primary.
     pub fn of(contents: Contents, rules: Digest) -> Self {
+        let deselected = deselected(&contents);
         let objects = contents
             .entries
             .into_iter()
@@ -81,7 +98,13 @@ impl Catalogue {
                 (key, Known { set: entry.set, content, seen: 0 })
             })
             .collect();
-        Self { objects, rules: Some(rules), run: 0 }
+        Self { objects, deselected, rules: Some(rules), run: 0 }
+    }
+
+    /// From the last backup of another term. Its objects were another hub's, or this hub's before
+    /// others changed it, so nothing counts as unchanged; but its standbys are the same.
+    pub fn of_another_term(contents: &Contents) -> Self {
+        Self { deselected: deselected(contents), ..Self::default() }
     }
 
     /// Begins a run. `rules` are the digest of the rules in force now.
@@ -93,9 +116,22 @@ impl Catalogue {
             full,
             staged: HashMap::new(),
             gone: BTreeMap::new(),
+            standing: HashSet::new(),
+            deselected: HashMap::new(),
             tally: BTreeMap::new(),
         }
     }
+}
+
+/// What an opened backup tells to be deselected, and is not in it in another set.
+fn deselected(contents: &Contents) -> HashMap<ObjectKey, Set> {
+    let lines = contents.gone.iter().flat_map(|(set, gone)| gone.iter().map(move |g| (*set, g)));
+    lines
+        .filter(|(_, (key, gone))| {
+            **gone == Gone::Deselected && !contents.entries.contains_key(*key)
+        })
+        .map(|(set, (key, _))| (key.clone(), set))
+        .collect()
 }
 
 impl Changes {
@@ -150,6 +186,8 @@ impl Changes {
         if let Some(known) = self.catalogue.objects.get_mut(key) {
             known.seen = self.catalogue.run;
             self.gone.insert(key.clone(), Gone::Deselected);
+        } else if self.catalogue.deselected.contains_key(key) {
+            self.standing.insert(key.clone());
         }
     }
 
@@ -160,9 +198,10 @@ impl Changes {
         *tally.kinds.entry(key.group_resource().to_string()).or_default() += 1;
     }
 
-    /// Everything was observed but the kinds in `failed`: what was not seen is gone, what belongs to
+    /// Everything was observed but the kinds in `unlisted`: what was not seen is gone, what belongs to
     /// a failed kind stays as the backup before had it. Returns the lines to add, in order.
-    pub fn finish(&mut self, failed: &BTreeSet<GroupResource>) -> Vec<Tombstone> {
+    pub fn finish(&mut self, unlisted: &Unlisted) -> Vec<Tombstone> {
+        let Unlisted { failed, excluded } = unlisted;
         let run = self.catalogue.run;
         let mut carried = vec![];
         for (key, known) in &self.catalogue.objects {
@@ -171,6 +210,8 @@ impl Changes {
             }
             if failed.iter().any(|kind| kind.covers(&key.group_resource())) {
                 carried.push((key.clone(), known.set));
+            } else if excluded.contains(&key.group_resource()) {
+                self.gone.insert(key.clone(), Gone::Deselected);
             } else {
                 self.gone.insert(key.clone(), Gone::Deleted);
             }
@@ -188,8 +229,46 @@ impl Changes {
                 tombstones.push(Tombstone { set: known.set, key: key.clone(), gone: *gone });
             }
         }
+        tombstones.extend(self.finish_deselected(unlisted));
         tombstones.sort();
         tombstones
+    }
+
+    /// What was deselected before: the lines that must be said again or taken back. Forgets what was
+    /// deleted since: then it is right that a standby deletes it too.
+    fn finish_deselected(&mut self, unlisted: &Unlisted) -> Vec<Tombstone> {
+        let Unlisted { failed, excluded } = unlisted;
+        let mut lines = vec![];
+        for (key, set) in &self.catalogue.deselected {
+            let kind = key.group_resource();
+            let stands = self.standing.contains(key)
+                || excluded.contains(&kind)
+                || failed.iter().any(|failed| failed.covers(&kind));
+            match self.staged.get(key) {
+                // The line in the old set must not outlive what becomes of the object in the new one.
+                Some((now, _)) if now != set && !self.full.contains(set) => {
+                    lines.push(Tombstone { set: *set, key: key.clone(), gone: Gone::Moved });
+                }
+                None if stands && self.full.contains(set) => {
+                    lines.push(Tombstone { set: *set, key: key.clone(), gone: Gone::Deselected });
+                }
+                Some(_) | None => {}
+            }
+            if stands && !self.staged.contains_key(key) {
+                self.deselected.insert(key.clone(), *set);
+            }
+        }
+        for (key, gone) in &self.gone {
+            if let (Gone::Deselected, Some(known)) = (gone, self.catalogue.objects.get(key)) {
+                self.deselected.insert(key.clone(), known.set);
+            }
+        }
+        lines
+    }
+
+    /// After [`Changes::finish`]: what the backup must go on to tell to be deselected.
+    pub fn deselected_keys(&self) -> HashSet<ObjectKey> {
+        self.deselected.keys().cloned().collect()
     }
 
     pub fn tally(&self, set: Set) -> Tally {
@@ -198,7 +277,9 @@ impl Changes {
 
     /// The run's backup is committed: the catalogue is what it holds.
     pub fn committed(self) -> Catalogue {
-        let Self { mut catalogue, rules, staged, gone, full: _, tally: _ } = self;
+        let Self { mut catalogue, rules, staged, gone, deselected, full: _, standing: _, tally: _ } =
+            self;
+        catalogue.deselected = deselected;
         for key in gone.keys() {
             catalogue.objects.remove(key);
         }
@@ -233,6 +314,10 @@ mod tests {
         }
     }
 
+    fn failed(kind: GroupResource) -> Unlisted {
+        Unlisted { failed: [kind].into(), ..Unlisted::default() }
+    }
+
     const RULES: Digest = Digest([1; 32]);
 
     /// A catalogue that holds `a` and `b` as resources at revision 1.
@@ -242,7 +327,7 @@ mod tests {
             assert!(!changes.unchanged(&key(name), Set::Resources, "v1", "u", "1"));
             assert!(changes.content(&key(name), Set::Resources, content("1", name)));
         }
-        assert_eq!(changes.finish(&BTreeSet::new()), []);
+        assert_eq!(changes.finish(&Unlisted::default()), []);
         changes.committed()
     }
 
@@ -278,7 +363,7 @@ mod tests {
     fn a_full_run_writes_everything_and_needs_no_tombstones() {
         let mut changes = before().observe(RULES, Set::ALL.into());
         assert!(observe(&mut changes, "a", Set::Resources, content("1", "a")));
-        assert_eq!(changes.finish(&BTreeSet::new()), []);
+        assert_eq!(changes.finish(&Unlisted::default()), []);
         assert_eq!(
             changes.tally(Set::Resources),
             Tally { objects: 1, changed: 1, kinds: [("configmaps".to_owned(), 1)].into() }
@@ -290,7 +375,7 @@ mod tests {
         let mut changes = before().observe(RULES, Set::ALL.into());
         changes.deselected(&key("a"));
         let tombstone = Tombstone { set: Set::Resources, key: key("a"), gone: Gone::Deselected };
-        assert_eq!(changes.finish(&BTreeSet::new()), [tombstone], "and not b, which is gone");
+        assert_eq!(changes.finish(&Unlisted::default()), [tombstone], "and not b, which is gone");
     }
 
     #[test]
@@ -300,7 +385,7 @@ mod tests {
             let mut changes = before().observe(RULES, BTreeSet::new());
             observe(&mut changes, "b", Set::Resources, content("1", "b"));
             observe_a(&mut changes);
-            changes.finish(&BTreeSet::new())
+            changes.finish(&Unlisted::default())
         };
         assert_eq!(run(&|_| {}), [tombstone(Gone::Deleted)]);
         assert_eq!(run(&|changes| changes.deselected(&key("a"))), [tombstone(Gone::Deselected)]);
@@ -313,7 +398,7 @@ mod tests {
     #[test]
     fn the_objects_of_a_failed_kind_stay() {
         let mut changes = before().observe(RULES, BTreeSet::new());
-        assert_eq!(changes.finish(&[key("a").group_resource()].into()), []);
+        assert_eq!(changes.finish(&failed(key("a").group_resource())), []);
         assert_eq!(changes.tally(Set::Resources).objects, 2);
         let mut next = changes.committed().observe(RULES, BTreeSet::new());
         assert!(next.unchanged(&key("a"), Set::Resources, "v1", "u", "1"));
@@ -322,16 +407,16 @@ mod tests {
     #[test]
     fn the_objects_of_a_group_that_cannot_be_read_stay() {
         let mut changes = before().observe(RULES, BTreeSet::new());
-        assert_eq!(changes.finish(&[GroupResource::whole_group("")].into()), []);
+        assert_eq!(changes.finish(&failed(GroupResource::whole_group(""))), []);
         let mut changes = before().observe(RULES, BTreeSet::new());
-        assert_eq!(changes.finish(&[GroupResource::whole_group("other.io")].into()).len(), 2);
+        assert_eq!(changes.finish(&failed(GroupResource::whole_group("other.io"))).len(), 2);
     }
 
     #[test]
     fn a_run_that_was_not_committed_changes_nothing() {
         let mut changes = before().observe(RULES, BTreeSet::new());
         observe(&mut changes, "a", Set::Resources, content("2", "other"));
-        changes.finish(&BTreeSet::new());
+        changes.finish(&Unlisted::default());
         let mut next = changes.abandoned().observe(RULES, BTreeSet::new());
         assert!(next.unchanged(&key("a"), Set::Resources, "v1", "u", "1"));
         assert!(next.unchanged(&key("b"), Set::Resources, "v1", "u", "1"));
@@ -342,8 +427,89 @@ mod tests {
         let mut changes = before().observe(RULES, BTreeSet::new());
         observe(&mut changes, "a", Set::Activation, content("1", "a"));
         observe(&mut changes, "b", Set::Resources, content("1", "b"));
-        changes.finish(&BTreeSet::new());
+        changes.finish(&Unlisted::default());
         let mut next = changes.committed().observe(RULES, BTreeSet::new());
         assert!(next.unchanged(&key("a"), Set::Activation, "v1", "u", "1"));
+    }
+
+    #[test]
+    fn the_objects_of_a_kind_that_no_rule_selects_any_more_are_deselected_not_deleted() {
+        let mut changes = before().observe(Digest([2; 32]), BTreeSet::new());
+        let excluded = [key("a").group_resource()].into();
+        let tombstones = changes.finish(&Unlisted { excluded, ..Unlisted::default() });
+        let gone: Vec<_> = tombstones.into_iter().map(|tombstone| tombstone.gone).collect();
+        assert_eq!(gone, [Gone::Deselected; 2]);
+    }
+
+    /// `a` was deselected in one backup; the lines that the next one has for it.
+    fn after_deselection(
+        full: BTreeSet<Set>,
+        restarted: bool,
+        unlisted: &Unlisted,
+        observe_a: &dyn Fn(&mut Changes),
+    ) -> (Vec<Tombstone>, bool) {
+        let mut changes = before().observe(RULES, BTreeSet::new());
+        observe(&mut changes, "b", Set::Resources, content("1", "b"));
+        changes.deselected(&key("a"));
+        changes.finish(&Unlisted::default());
+        let mut catalogue = changes.committed();
+        if restarted {
+            let mut contents = Contents::default();
+            let lines = contents.gone.entry(Set::Resources).or_default();
+            lines.insert(key("a"), Gone::Deselected);
+            catalogue = Catalogue::of_another_term(&contents);
+        }
+        let mut changes = catalogue.observe(RULES, full);
+        observe(&mut changes, "b", Set::Resources, content("1", "b"));
+        observe_a(&mut changes);
+        let tombstones = changes.finish(unlisted);
+        (tombstones, changes.deselected_keys().contains(&key("a")))
+    }
+
+    #[test]
+    fn what_was_deselected_is_told_until_it_is_selected_again_or_deleted() {
+        let line = |gone| Tombstone { set: Set::Resources, key: key("a"), gone };
+        let stays: &dyn Fn(&mut Changes) = &|changes| changes.deselected(&key("a"));
+        let none: &dyn Fn(&mut Changes) = &|_| {};
+        let back: &dyn Fn(&mut Changes) = &|changes| {
+            assert!(observe(changes, "a", Set::Resources, content("1", "a")));
+        };
+        let elsewhere: &dyn Fn(&mut Changes) = &|changes| {
+            assert!(observe(changes, "a", Set::Activation, content("1", "a")));
+        };
+        let (listed, kind) = (Unlisted::default(), key("a").group_resource());
+        let excluded = Unlisted { excluded: [kind.clone()].into(), ..Unlisted::default() };
+        let full = || BTreeSet::from(Set::ALL);
+        for restarted in [false, true] {
+            for (name, full, unlisted, observe_a, lines, told) in [
+                ("it stands", BTreeSet::new(), &listed, stays, &[][..], true),
+                ("and is written anew", full(), &listed, stays, &[line(Gone::Deselected)], true),
+                ("it is deleted", BTreeSet::new(), &listed, none, &[], false),
+                ("and is written anew", full(), &listed, none, &[], false),
+                ("its kind failed", BTreeSet::new(), &failed(kind.clone()), none, &[], true),
+                (
+                    "its kind is not listed",
+                    full(),
+                    &excluded,
+                    none,
+                    &[line(Gone::Deselected)],
+                    true,
+                ),
+                ("it is selected again", BTreeSet::new(), &listed, back, &[], false),
+                ("and is written anew", full(), &listed, back, &[], false),
+                (
+                    "it is selected into another set",
+                    BTreeSet::new(),
+                    &listed,
+                    elsewhere,
+                    &[line(Gone::Moved)],
+                    false,
+                ),
+                ("and is written anew", full(), &listed, elsewhere, &[], false),
+            ] {
+                let found = after_deselection(full, restarted, unlisted, observe_a);
+                assert_eq!(found, (lines.to_vec(), told), "{name}, restarted: {restarted}");
+            }
+        }
     }
 }

@@ -7,14 +7,16 @@
 
 pub mod changes;
 mod levels;
+mod merge;
 pub mod retention;
 mod run;
 mod sealer;
+mod upload;
 
 pub use run::{BackupDone, Primary};
 
 use crate::capture::cut::CutError;
-use crate::object::{BadKey, GroupResource};
+use crate::object::{BadKey, GroupResource, Set};
 use crate::repository::journal::JournalError;
 use crate::repository::packs::PacksError;
 
@@ -44,6 +46,8 @@ pub enum BackupError {
     Superseded { holder: String, epoch: u64 },
     #[error("the backup was not finished within {seconds} s (schedule.timeout)")]
     TimedOut { seconds: u64 },
+    #[error("a pack of the set {set} holds a key twice and cannot be merged")]
+    Repeated { set: Set },
     #[error("a stage of the backup stopped early")]
     Stopped,
 }

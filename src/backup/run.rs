@@ -1,9 +1,11 @@
 //! One backup, stage by stage: kinds, revision, pages, packs, commit.
 
 use super::BackupError;
-use super::changes::{Catalogue, Changes};
+use super::changes::{Catalogue, Changes, Unlisted};
 use super::levels::{holds, sets_to_write_anew};
+use super::merge::{Merger, Tails};
 use super::sealer::{NamespaceLabels, RunHeader, Sealer, Wanted};
+use super::upload::{Levels, upload};
 use crate::capture::clean;
 use crate::capture::cut::{self, CutError};
 use crate::capture::discovery::{self, Discovered};
@@ -12,14 +14,11 @@ use crate::object::{Digest, GroupResource, Kind, Set};
 use crate::repository::chain::{Backup, View};
 use crate::repository::journal::{Journal, Writer};
 use crate::repository::keys::Keys;
-use crate::repository::layout::PackName;
-use crate::repository::pack::Sealed;
 use crate::repository::packs::PackStore;
-use crate::repository::record::{Body, Commit, Cut, Level, PackRef, SetContents};
+use crate::repository::record::{Body, Commit, Cut, Level, SetContents};
 use crate::retry;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{StreamExt as _, TryStreamExt as _};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,9 +33,6 @@ const MAX_FAILED_KINDS: usize = 8;
 /// Pages and packs between two stages: one in work, one waiting.
 const CHANNEL: usize = 2;
 
-/// Uploads at once; each holds a sealed pack in memory.
-const UPLOADS: usize = 2;
-
 /// The primary's backup stage. Between runs it keeps what it could read again: the catalogue.
 pub struct Primary {
     client: kube::Client,
@@ -48,6 +44,8 @@ pub struct Primary {
     catalogue: Option<(u64, Catalogue)>,
     /// Kinds whose store was compared, and whether they share the main one.
     proven: BTreeMap<Kind, bool>,
+    /// Sets of which a pack was found to be damaged.
+    damaged: BTreeSet<Set>,
 }
 
 /// A backup that is committed and acknowledged.
@@ -74,18 +72,15 @@ pub struct Phases {
 /// What one attempt works on.
 struct Plan {
     header: RunHeader,
-    incarnation: u64,
     kinds: Arc<Vec<Wanted>>,
     /// Kinds of another store: each at a revision of its own.
     apart: BTreeSet<Kind>,
-    /// Kinds that an attempt before this one could not list, and groups that discovery could not read.
-    failed: BTreeSet<GroupResource>,
+    /// Failed are kinds that an attempt before this one could not list, and groups that discovery
+    /// could not read.
+    unlisted: Unlisted,
     rules: Digest,
     full: BTreeSet<Set>,
 }
-
-/// The packs of a run: one level for each set that changed.
-type Levels = BTreeMap<Set, Vec<PackRef>>;
 
 /// From the lister to the sealer.
 enum Listed {
@@ -111,6 +106,7 @@ impl Primary {
             record_unchanged,
             catalogue: None,
             proven: BTreeMap::new(),
+            damaged: BTreeSet::new(),
         }
     }
 
@@ -126,35 +122,39 @@ impl Primary {
         let (repository, before) = {
             let mut journal = journal.lock().await;
             let view = journal.refresh().await?;
-            // Another hub's revisions and UIDs say nothing about this one.
-            let before = view.newest.clone().filter(|backup| backup.epoch == writer.epoch);
+            let before = view.newest.clone();
             (journal.repository().to_owned(), before)
         };
         let before = self.unless_rewound(before).await?;
-        let (before, catalogue) = self.catalogue_of(before).await?;
+        let (before, catalogue) = self.catalogue_of(before, writer.epoch).await?;
         let capture: BoxFuture<'_, _> =
             Box::pin(self.capture(&repository, writer, before.as_deref(), catalogue));
         let captured = tokio::time::timeout(timeout, capture).await;
         let seconds = timeout.as_secs();
-        let (plan, changes, levels) = captured.unwrap_or(Err(BackupError::TimedOut { seconds }))?;
+        let (plan, changes, deltas) = captured.unwrap_or(Err(BackupError::TimedOut { seconds }))?;
+        let merger = Merger { packs: &self.packs, keys: &self.keys, header: &plan.header };
+        let (tails, damaged) = merger.tails(before.as_deref(), &plan.full, &changes, deltas).await;
         let captured = crate::clock::monotonic();
 
         let mut done = BackupDone {
             slot: 0,
             changed: Set::ALL.iter().map(|set| changes.tally(*set).changed).sum(),
-            packs: levels.values().map(Vec::len).sum(),
+            packs: tails.values().map(|tail| tail.packs.len()).sum(),
             recorded: true,
-            failed: plan.failed.iter().map(ToString::to_string).collect(),
+            failed: plan.unlisted.failed.iter().map(ToString::to_string).collect(),
             phases: Phases { capture: (captured - started).as_secs_f64(), publish: 0.0 },
         };
         match &before {
-            Some(before) if done.packs == 0 && !self.record_unchanged => {
+            Some(before) if tails.is_empty() && !self.record_unchanged => {
                 done.recorded = false;
                 done.slot = before.mark.slot;
             }
             _ => {
-                let commit = commit(plan, &changes, levels, before.as_deref());
+                let anew = plan.full.clone();
+                let commit = commit(plan, &changes, tails, before.as_deref());
                 done.slot = publish(journal, writer, commit).await?;
+                self.damaged.retain(|set| !anew.contains(set));
+                self.damaged.extend(damaged);
             }
         }
         self.catalogue = Some((done.slot, changes.committed()));
@@ -180,19 +180,24 @@ impl Primary {
 
     /// The backup to build on with its catalogue; from its packs when this process does not have it,
     /// which is so after a restart and after a run that failed. A damaged one is not built on: the hub
-    /// itself is here, so a full backup mends what no retry could.
+    /// itself is here, so a full backup mends what no retry could. Nor is one of another term: another
+    /// hub's revisions and UIDs say nothing about this one.
     async fn catalogue_of(
         &mut self,
-        before: Option<Arc<Backup>>,
+        newest: Option<Arc<Backup>>,
+        epoch: u64,
     ) -> Result<(Option<Arc<Backup>>, Catalogue), BackupError> {
         let held = self.catalogue.take();
-        let Some(before) = before else { return Ok((None, Catalogue::default())) };
+        let Some(before) = newest else { return Ok((None, Catalogue::default())) };
         if let Some((slot, catalogue)) = held
             && slot == before.mark.slot
         {
             return Ok((Some(before), catalogue));
         }
         match self.packs.open(before.clone(), None).await {
+            Ok(opened) if before.epoch != epoch => {
+                Ok((None, Catalogue::of_another_term(&opened.contents)))
+            }
             Ok(opened) => {
                 let catalogue = Catalogue::of(opened.contents, before.commit.rules);
                 Ok((Some(before), catalogue))
@@ -262,7 +267,7 @@ impl Primary {
         };
         let groups = groups.iter().map(|group| GroupResource::whole_group(group)).filter(matters);
         let failed: BTreeSet<_> = failed.into_iter().chain(groups).collect();
-        let kinds: Vec<_> = kinds
+        let kinds: Vec<Wanted> = kinds
             .into_iter()
             .filter(|kind| !failed.contains(&kind.group_resource()))
             .map(|kind| Wanted {
@@ -270,20 +275,22 @@ impl Primary {
                 keeps_status: selection.keeps_status(&kind),
                 kind,
             })
-            .filter(|wanted| wanted.rules.may_select())
             .collect();
+        let (kinds, excluded): (Vec<_>, Vec<_>) =
+            kinds.into_iter().partition(|wanted| wanted.rules.may_select());
+        let excluded = excluded.iter().map(|wanted| wanted.kind.group_resource()).collect();
         let apart = self.apart(&kinds).await?;
         Ok(Plan {
             header: RunHeader {
                 repository: repository.to_owned(),
                 epoch: writer.epoch,
+                incarnation: writer.incarnation,
                 revision: cut::newest_revision(&self.client).await?,
             },
-            incarnation: writer.incarnation,
             kinds: Arc::new(kinds),
             apart,
-            full: sets_to_write_anew(before, &failed),
-            failed,
+            full: sets_to_write_anew(before, &self.damaged, &failed),
+            unlisted: Unlisted { failed, excluded },
             rules: selection.digest(),
         })
     }
@@ -352,10 +359,11 @@ impl Primary {
         let (packs, to_upload) = mpsc::channel(CHANNEL);
         let sealer =
             Sealer::new(self.keys.clone(), plan.header.clone(), namespaces, changes, packs);
-        let (kinds, failed) = (plan.kinds.clone(), plan.failed.clone());
-        let thread = tokio::task::spawn_blocking(move || seal(sealer, to_seal, &kinds, &failed));
+        let (kinds, unlisted) = (plan.kinds.clone(), plan.unlisted.clone());
+        let thread = tokio::task::spawn_blocking(move || seal(sealer, to_seal, &kinds, &unlisted));
+        let uploading = upload(&self.packs, &plan.header, to_upload);
         let (listing, ended, uploading) =
-            tokio::join!(self.list_all(plan, pages), thread, self.upload_all(plan, to_upload));
+            tokio::join!(self.list_all(plan, pages), thread, uploading);
         let Ok((changes, sealing)) = ended else { return (None, Err(BackupError::Stopped)) };
         // A stage that stopped because another one failed is not the reason.
         let result = match (listing, sealing, uploading) {
@@ -397,32 +405,6 @@ impl Primary {
         }
         pages.send(Listed::Everything).await.map_err(|_| BackupError::Stopped)
     }
-
-    async fn upload_all(
-        &self,
-        plan: &Plan,
-        packs: mpsc::Receiver<(Set, Sealed)>,
-    ) -> Result<Levels, BackupError> {
-        let stream = futures::stream::unfold(packs, |mut packs| async {
-            packs.recv().await.map(|pack| (pack, packs))
-        });
-        let uploaded: Vec<(Set, PackRef)> = stream
-            .map(|(set, sealed)| async move {
-                let milliseconds =
-                    u64::try_from(crate::clock::now().as_millisecond()).unwrap_or_default();
-                let unique = ulid::Ulid::from_parts(milliseconds, crate::clock::random());
-                let name = PackName::new(plan.header.epoch, plan.incarnation, unique);
-                self.packs.put(&name, sealed).await.map(|reference| (set, reference))
-            })
-            .buffered(UPLOADS)
-            .try_collect()
-            .await?;
-        let mut levels = Levels::new();
-        for (set, reference) in uploaded {
-            levels.entry(set).or_default().push(reference);
-        }
-        Ok(levels)
-    }
 }
 
 /// The blocking stage: pages in, packs out.
@@ -430,13 +412,13 @@ fn seal(
     mut sealer: Sealer,
     mut pages: mpsc::Receiver<Listed>,
     kinds: &[Wanted],
-    failed: &BTreeSet<GroupResource>,
+    unlisted: &Unlisted,
 ) -> (Changes, Result<(), BackupError>) {
     while let Some(listed) = pages.blocking_recv() {
         let result = match listed {
             Listed::Page(index, body) => sealer.page(&kinds[index], &body),
             Listed::Everything => {
-                let result = sealer.finish(failed);
+                let result = sealer.finish(unlisted);
                 return (sealer.into_changes(), result);
             }
         };
@@ -479,14 +461,17 @@ fn may_commit(view: &View, writer: &Writer) -> Result<(), String> {
     Ok(())
 }
 
-fn commit(plan: Plan, changes: &Changes, mut levels: Levels, before: Option<&Backup>) -> Commit {
+fn commit(plan: Plan, changes: &Changes, mut tails: Tails, before: Option<&Backup>) -> Commit {
     let sets = Set::ALL.into_iter().map(|set| {
         let tally = changes.tally(set);
         let kept = before
             .filter(|_| !plan.full.contains(&set))
             .and_then(|before| before.commit.sets.get(&set));
         let mut all = kept.map(|contents| contents.levels.clone()).unwrap_or_default();
-        all.extend(levels.remove(&set).map(|packs| Level { packs }));
+        if let Some(tail) = tails.remove(&set) {
+            all.truncate(tail.keeps);
+            all.extend((!tail.packs.is_empty()).then_some(Level { packs: tail.packs }));
+        }
         (
             set,
             SetContents {
@@ -505,6 +490,6 @@ fn commit(plan: Plan, changes: &Changes, mut levels: Levels, before: Option<&Bac
         },
         rules: plan.rules,
         suspect: None,
-        partial: plan.failed.into_iter().collect(),
+        partial: plan.unlisted.failed.into_iter().collect(),
     }
 }

@@ -4,17 +4,17 @@
 //! so memory holds a few pages and one open pack a set, whatever the hub holds.
 
 use super::BackupError;
-use super::changes::{Changes, Content};
+use super::changes::{Changes, Content, Unlisted};
 use crate::capture::clean::{self, Head};
 use crate::capture::cut;
 use crate::capture::select::{Candidate, KindRules, Verdict};
-use crate::object::{Digest, GroupResource, Kind, ObjectKey, Set};
+use crate::object::{Digest, Kind, ObjectKey, Set};
 use crate::repository::keys::Keys;
 use crate::repository::layout::FORMAT;
 use crate::repository::pack::{Header, Line, ObjectLine, Sealed, Writer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 pub(super) struct RunHeader {
     pub(super) repository: String,
     pub(super) epoch: u64,
+    pub(super) incarnation: u64,
     pub(super) revision: String,
 }
 
@@ -41,8 +42,7 @@ pub(super) struct Sealer {
     header: RunHeader,
     namespace_labels: NamespaceLabels,
     changes: Changes,
-    open: BTreeMap<Set, Writer>,
-    finished: BTreeMap<Set, u32>,
+    open: BTreeMap<Set, LevelWriter>,
     packs: mpsc::Sender<(Set, Sealed)>,
 }
 
@@ -54,15 +54,7 @@ impl Sealer {
         changes: Changes,
         packs: mpsc::Sender<(Set, Sealed)>,
     ) -> Self {
-        Self {
-            keys,
-            header,
-            namespace_labels,
-            changes,
-            open: BTreeMap::new(),
-            finished: BTreeMap::new(),
-            packs,
-        }
+        Self { keys, header, namespace_labels, changes, open: BTreeMap::new(), packs }
     }
 
     /// Takes one page of a kind.
@@ -126,36 +118,67 @@ impl Sealer {
     }
 
     fn write(&mut self, set: Set, line: Line<'_>) -> Result<(), BackupError> {
-        let Self { keys, header, open, finished, .. } = self;
-        let writer = match open.entry(set) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let RunHeader { repository, epoch, revision } = header.clone();
-                let index = finished.get(&set).copied().unwrap_or_default();
-                let header = Header { format: FORMAT, repository, epoch, set, index, revision };
-                entry.insert(Writer::new(&header, keys).map_err(BackupError::Seal)?)
-            }
-        };
-        writer.push(line).map_err(BackupError::Seal)?;
-        if writer.is_full() { self.close(set) } else { Ok(()) }
+        let Self { keys, header, open, packs, .. } = self;
+        let level = open
+            .entry(set)
+            .or_insert_with(|| LevelWriter::new(keys.clone(), header.clone(), set, packs.clone()));
+        level.push(line)
     }
 
-    fn close(&mut self, set: Set) -> Result<(), BackupError> {
-        let Some(writer) = self.open.remove(&set) else { return Ok(()) };
-        *self.finished.entry(set).or_default() += 1;
-        let sealed = writer.finish().map_err(BackupError::Seal)?;
-        self.packs.blocking_send((set, sealed)).map_err(|_| BackupError::Stopped)
-    }
-
-    /// Adds the tombstones and closes the last packs. Kinds in `failed` keep their objects.
-    pub(super) fn finish(&mut self, failed: &BTreeSet<GroupResource>) -> Result<(), BackupError> {
-        for tombstone in self.changes.finish(failed) {
+    /// Adds the tombstones and closes the last packs. Of kinds in `unlisted` nothing
+    /// counts as deleted.
+    pub(super) fn finish(&mut self, unlisted: &Unlisted) -> Result<(), BackupError> {
+        for tombstone in self.changes.finish(unlisted) {
             self.write(tombstone.set, Line::Gone { key: tombstone.key, gone: tombstone.gone })?;
         }
-        Set::ALL.into_iter().try_for_each(|set| self.close(set))
+        self.open.values_mut().try_for_each(LevelWriter::close)
     }
 
     pub(super) fn into_changes(self) -> Changes {
         self.changes
+    }
+}
+
+/// Seals the lines of one level into packs of bounded size and sends them on.
+pub(super) struct LevelWriter {
+    keys: Arc<Keys>,
+    header: RunHeader,
+    set: Set,
+    open: Option<Writer>,
+    /// Packs of this level that are sent on.
+    closed: u32,
+    packs: mpsc::Sender<(Set, Sealed)>,
+}
+
+impl LevelWriter {
+    pub(super) fn new(
+        keys: Arc<Keys>,
+        header: RunHeader,
+        set: Set,
+        packs: mpsc::Sender<(Set, Sealed)>,
+    ) -> Self {
+        Self { keys, header, set, open: None, closed: 0, packs }
+    }
+
+    pub(super) fn push(&mut self, line: Line<'_>) -> Result<(), BackupError> {
+        let writer = match &mut self.open {
+            Some(writer) => writer,
+            none => {
+                let RunHeader { repository, epoch, incarnation: _, revision } = self.header.clone();
+                let (set, index) = (self.set, self.closed);
+                let header = Header { format: FORMAT, repository, epoch, set, index, revision };
+                none.insert(Writer::new(&header, &self.keys).map_err(BackupError::Seal)?)
+            }
+        };
+        writer.push(line).map_err(BackupError::Seal)?;
+        if writer.is_full() { self.close() } else { Ok(()) }
+    }
+
+    /// Sends the last pack on.
+    pub(super) fn close(&mut self) -> Result<(), BackupError> {
+        let Some(writer) = self.open.take() else { return Ok(()) };
+        self.closed += 1;
+        let sealed = writer.finish().map_err(BackupError::Seal)?;
+        self.packs.blocking_send((self.set, sealed)).map_err(|_| BackupError::Stopped)
     }
 }

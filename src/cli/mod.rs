@@ -204,9 +204,7 @@ impl Cli {
 impl Verb {
     async fn execute(self, global: &Global) -> Result<(), Failure> {
         match self {
-            Verb::Status { exit_code, url } => {
-                run::status(global, exit_code, url.as_deref()).await
-            }
+            Verb::Status { exit_code, url } => run::status(global, exit_code, url.as_deref()).await,
             Verb::Backup(Backup::List) => backup::list(global).await,
             Verb::Backup(Backup::Describe { id }) => describe::describe(global, &id).await,
             Verb::Backup(Backup::Get(Get { id, kind, name, show_secret_data })) => {
