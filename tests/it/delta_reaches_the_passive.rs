@@ -4,6 +4,7 @@ use crate::harness::bare::Api;
 use crate::harness::compare::{Place, compare, snapshot};
 use crate::harness::daemon::Daemon;
 use crate::harness::{Result, fleet, kinds};
+use crate::scene::until_role;
 use crate::stage::{self, CONNECTIONS, Stage};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
@@ -84,36 +85,58 @@ async fn delta_reaches_the_passive() -> Result<()> {
     let backup = stage.backup(&primary).await?;
     stage.synced(&mut passive, &backup).await?;
     assert!(target.find(LOGIN_1).await?.is_some());
-    deselected_while_the_set_is_written_anew(&stage, &primary, &mut passive).await
+    deselected_while_the_standby_was_away(&stage, primary, passive).await
 }
 
-/// After a change larger than all else a set is written anew, and says nothing of what it no longer
-/// holds. What was given up in that very backup is not deleted nevertheless.
-async fn deselected_while_the_set_is_written_anew(
+/// While the standby is away an object is given up, and what told of it becomes part of a new base:
+/// merged first, then once more by a daemon that knows only what stands in the backup. The standby
+/// does not take the object for deleted.
+async fn deselected_while_the_standby_was_away(
     stage: &Stage,
-    primary: &Daemon,
-    passive: &mut Daemon,
+    mut primary: Daemon,
+    mut passive: Daemon,
 ) -> Result<()> {
+    passive.kill9();
     let (source, target) = (stage.pair.primary.api()?, stage.pair.passive.api()?);
-    let noise = (0..LARGE / 32).flat_map(|n: u32| Digest::of(&n.to_le_bytes()).0).collect();
-    let secret = json!({
-        "apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": "large", "labels": {BACKUP_LABEL: ""}},
-        "data": {"noise": ByteString(noise)},
-    });
-    source.post(collection(SIGNING), &secret).await?;
-    stage.backup(primary).await?;
     let login = "/api/v1/namespaces/cluster-0003/secrets/console-login";
+    let before = target.get_json(login).await?;
+    assert!(before.to_string().contains("understudy.dev/pair"));
     let away = json!({"metadata": {"labels": {TYPE_LABEL: null}}});
     source.merge_patch(login, &away).await?;
-    let backup = stage.backup(primary).await?;
-    let (mut journal, _) = stage.repository.open(&stage.primary_config).await?;
-    let newest = journal.refresh().await?.newest.clone().ok_or("there is no backup")?;
-    assert_eq!(newest.commit.sets[&Set::Credentials].levels.len(), 1, "it was written anew");
-    stage.synced(passive, &backup).await?;
+    stage.backup(&primary).await?;
+    assert!(credentials_levels(stage).await? > 1, "the set has no new base yet");
+
+    source.post(collection(SIGNING), &noise("large", LARGE)).await?;
+    stage.backup(&primary).await?;
+    assert_eq!(credentials_levels(stage).await?, 1, "the levels became a base");
+    primary.kill9();
+    primary = stage.start_primary().await?;
+    until_role(&mut primary, "primary").await?;
+    source.post(collection(SIGNING), &noise("larger", 2 * LARGE)).await?;
+    stage.backup(&primary).await?;
+    assert_eq!(credentials_levels(stage).await?, 1, "and once more");
+
+    stage.start_passive().await?;
     let left = target.get_json(login).await?;
+    assert_eq!(left["metadata"]["uid"], before["metadata"]["uid"], "it stays");
     assert!(!left.to_string().contains("understudy.dev/pair"), "it is not ours any more");
     Ok(())
+}
+
+/// A secret of so many bytes that do not compress.
+fn noise(name: &str, bytes: u32) -> Value {
+    let noise = (0..bytes / 32).flat_map(|n: u32| Digest::of(&n.to_le_bytes()).0).collect();
+    json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": name, "labels": {BACKUP_LABEL: ""}},
+        "data": {"noise": ByteString(noise)},
+    })
+}
+
+async fn credentials_levels(stage: &Stage) -> Result<usize> {
+    let (mut journal, _) = stage.repository.open(&stage.primary_config).await?;
+    let newest = journal.refresh().await?.newest.clone().ok_or("there is no backup")?;
+    Ok(newest.commit.sets[&Set::Credentials].levels.len())
 }
 
 /// One object for each direction between what a passive hub holds and what is held back.

@@ -13,6 +13,7 @@ mod cut_is_one_instant;
 mod damaged_repository;
 mod delta_reaches_the_passive;
 mod endpoints;
+mod levels_stay_few;
 mod no_change_writes_nothing;
 mod prune_spares_foreign_objects;
 mod restart_resumes;
