@@ -97,6 +97,9 @@ pub(super) async fn run(shared: Shared, hub_uid: String, stop: CancellationToken
             return;
         };
         let Some(repository) = repository else { return };
+        // A first beat with the wrong role would stand there for ever if this process died right after
+        // it. A hub that does not find its role beats all the same.
+        let _ = tokio::time::timeout(shared.settings.hub.heartbeat, role_is_known(&shared)).await;
         loop {
             counter += 1;
             let beat = beat(&shared, &repository, &own, &run, counter);
@@ -112,6 +115,11 @@ pub(super) async fn run(shared: Shared, hub_uid: String, stop: CancellationToken
         }
     };
     stop.run_until_cancelled(work).await;
+}
+
+async fn role_is_known(shared: &Shared) {
+    let mut changed = shared.board.watch();
+    while shared.board.read().role.is_none() && changed.changed().await.is_ok() {}
 }
 
 fn beat(shared: &Shared, repository: &Repository, own: &HubId, run: &str, counter: u64) -> Beat {
