@@ -2,11 +2,11 @@
 //! when a set is written anew.
 //!
 //! Each level costs every reader a request and every commit a few bytes, so there are at most
-//! [`MAX_LEVELS`]. Levels are merged only when there are many, and then as long a tail as possible of
-//! which no level is larger than all that is newer: so a line is written again only together with at
-//! least as many bytes that came after it, and a set that gets a small delta every ten seconds for
-//! years writes each line a handful of times. All levels become a new base when the deltas outweigh
-//! the base.
+//! [`MAX_LEVELS`]. Levels are merged only when there are many, and then from the oldest one on that is
+//! not larger than all that is newer. What is written again so stands in a level at least twice as
+//! large afterwards, but for its first time: had an older level been outweighed before, it would have
+//! been merged then. So each byte is written again a number of times that grows with the logarithm of
+//! the set's size. All levels become a new base when the deltas outweigh the base.
 
 use crate::object::{GroupResource, Set};
 use crate::repository::chain::Backup;
@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 const MAX_LEVELS: usize = 32;
 
 /// So many levels are merged. The distance to [`MAX_LEVELS`] is for runs in which merging failed.
-const MERGE_ABOVE: usize = 24;
+const MERGE_ABOVE: usize = 16;
 
 /// Packs of a set above which those of its deltas become part of a new base: three sets of so many
 /// packs fit into a commit.
@@ -132,10 +132,10 @@ mod tests {
             [&newer[..1], older, &newer[1..]].concat()
         };
         check("a larger one stays", &with_older(&[100]), 1, Some(2));
-        check("one that is outweighed does not", &with_older(&[20]), 1, Some(1));
+        check("one that is outweighed does not", &with_older(&[10]), 1, Some(1));
         check("a large delta takes all with it", &with_older(&[100, 50]), 120, Some(1));
-        let falling: Vec<u64> = (1..=24).rev().map(|power| 1 << power).collect();
-        check("none is small enough, the smallest is taken", &falling, 1, Some(23));
+        let falling: Vec<u64> = (1..=MERGE_ABOVE).rev().map(|power| 1 << power).collect();
+        check("none is small enough, the smallest is taken", &falling, 1, Some(MERGE_ABOVE - 1));
         check("deltas as large as the base", &[100, 60], 40, None);
         check("deltas larger than the base", &[100, 60], 41, Some(0));
         check("a delta larger than the base", &[100], 101, Some(0));
@@ -323,7 +323,7 @@ mod tests {
             let mut levels = vec![size_of(base)];
             let deltas = |n: u32| size_of((base >> (n + 1)).max(EMPTY));
             for n in 0..1000 {
-                let delta = deltas(n % 24);
+                let delta = deltas(n % 16);
                 if let Some(from) = merge(&levels, delta) {
                     let bytes = levels.drain(from..).map(|size| size.bytes).sum::<u64>();
                     // What is written again replaces what was there.

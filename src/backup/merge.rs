@@ -28,9 +28,6 @@ use tokio::sync::mpsc;
 /// Packs between two stages: one in work, one waiting.
 const CHANNEL: usize = 1;
 
-/// A run does not wait longer for the merges of all its sets: what was captured wants to be committed.
-const PATIENCE: Duration = Duration::from_mins(5);
-
 /// What a run adds to the levels of a set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tail {
@@ -47,6 +44,8 @@ pub(super) struct Merger<'a> {
     pub(super) packs: &'a PackStore,
     pub(super) keys: &'a Arc<Keys>,
     pub(super) header: &'a RunHeader,
+    /// For the merges of all sets together.
+    pub(super) patience: Duration,
 }
 
 /// Which lines that tell of what is gone are kept.
@@ -84,7 +83,7 @@ impl Merger<'_> {
                 0 => Tombstones::Deselected(changes.deselected_keys()),
                 _ => Tombstones::All,
             };
-            let left = PATIENCE.saturating_sub(crate::clock::monotonic() - begun);
+            let left = self.patience.saturating_sub(crate::clock::monotonic() - begun);
             let merge = self.merge(set, &levels[from..], &plain.packs, tombstones);
             let tail = match tokio::time::timeout(left, merge).await {
                 Ok(Ok(packs)) => Tail { keeps: from, packs },
@@ -254,7 +253,8 @@ mod tests {
         }
 
         fn merger(&self) -> Merger<'_> {
-            Merger { packs: &self.packs, keys: &self.keys, header: &self.header }
+            let (packs, keys, header) = (&self.packs, &self.keys, &self.header);
+            Merger { packs, keys, header, patience: Duration::from_mins(1) }
         }
 
         /// Seals a level, each part in a pack of its own.
@@ -375,7 +375,10 @@ mod tests {
         let bench = Bench::new().await;
         let set = Set::Resources;
         let base = bench.level(set, &[&[("a", Ok(1))]]).await;
-        let delta = bench.level(set, &[&[("a", Ok(2))], &[("b", Ok(2))]]).await;
+        // Sealing adds a random number of bytes to each pack.
+        let parts: [Lines<'_>; 4] =
+            [&[("a", Ok(2))], &[("b", Ok(2))], &[("c", Ok(2))], &[("d", Ok(2))]];
+        let delta = bench.level(set, &parts).await;
         let deltas = || Levels::from([(set, delta.packs.clone())]);
         let before = backup(std::slice::from_ref(&base), 1);
         let changes =
@@ -395,7 +398,11 @@ mod tests {
 
         bench.storage.delete(&pack_key(&base.packs[0].name)).await.unwrap();
         let (tails, damaged) = merger.tails(Some(&before), &anew, &changes(), deltas()).await;
-        assert_eq!((tails, damaged), (plain, [set].into()), "missing");
+        assert_eq!((tails, damaged), (plain.clone(), [set].into()), "missing");
+
+        let late = Merger { patience: Duration::ZERO, ..bench.merger() };
+        let (tails, damaged) = late.tails(Some(&before), &anew, &changes(), deltas()).await;
+        assert_eq!((tails, damaged), (plain, BTreeSet::new()), "no time is left");
 
         let all = Set::ALL.into();
         let (tails, _) = merger.tails(Some(&before), &all, &changes(), deltas()).await;

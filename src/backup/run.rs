@@ -30,6 +30,9 @@ const MAX_REVISIONS: u32 = 3;
 /// Kinds that one backup may carry over from the backup before.
 const MAX_FAILED_KINDS: usize = 8;
 
+/// A run does not wait longer for levels to become one: what was captured wants to be committed.
+const MERGE_PATIENCE: Duration = Duration::from_mins(5);
+
 /// Pages and packs between two stages: one in work, one waiting.
 const CHANNEL: usize = 2;
 
@@ -132,7 +135,9 @@ impl Primary {
         let captured = tokio::time::timeout(timeout, capture).await;
         let seconds = timeout.as_secs();
         let (plan, changes, deltas) = captured.unwrap_or(Err(BackupError::TimedOut { seconds }))?;
-        let merger = Merger { packs: &self.packs, keys: &self.keys, header: &plan.header };
+        let left = timeout.saturating_sub(crate::clock::monotonic() - started);
+        let (packs, keys, header) = (&self.packs, &self.keys, &plan.header);
+        let merger = Merger { packs, keys, header, patience: left.min(MERGE_PATIENCE) };
         let (tails, damaged) = merger.tails(before.as_deref(), &plan.full, &changes, deltas).await;
         let captured = crate::clock::monotonic();
 

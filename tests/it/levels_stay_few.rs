@@ -9,7 +9,7 @@ use understudy::object::{Digest, Set};
 
 const CLUSTERS: usize = 3;
 /// So many that levels have been merged, and deltas stand above them again.
-const BACKUPS: usize = 25;
+const BACKUPS: usize = 17;
 const MOST_LEVELS: usize = 32;
 const BACKUP_LABEL: &str = "cluster.open-cluster-management.io/backup";
 const MAPS: &str = "/api/v1/namespaces/cluster-0000/configmaps";
