@@ -128,7 +128,6 @@ impl Primary {
             let before = view.newest.clone();
             (journal.repository().to_owned(), before)
         };
-        let before = self.unless_rewound(before).await?;
         let (before, catalogue) = self.catalogue_of(before, writer.epoch).await?;
         let capture: BoxFuture<'_, _> =
             Box::pin(self.capture(&repository, writer, before.as_deref(), catalogue));
@@ -167,20 +166,16 @@ impl Primary {
         Ok(done)
     }
 
-    /// A hub whose own store went back in time counts its revisions anew: what looks unchanged need
-    /// not be. Nothing of the backup before is built on then.
-    async fn unless_rewound(
-        &self,
-        before: Option<Arc<Backup>>,
-    ) -> Result<Option<Arc<Backup>>, BackupError> {
-        let Some(before) = before else { return Ok(None) };
+    /// Whether this hub's own store went back in time since its backup: it counts its revisions anew,
+    /// and what looks unchanged need not be.
+    async fn went_back(&self, own: &Backup) -> Result<bool, BackupError> {
         let now = cut::newest_revision(&self.client).await?;
-        let then = &before.commit.cut.revision;
-        if now.parse::<u64>().ok() < then.parse().ok() {
+        let then = &own.commit.cut.revision;
+        let back = now.parse::<u64>().ok() < then.parse().ok();
+        if back {
             tracing::error!(now, then, "this hub's store went back in time, taking a full backup");
-            return Ok(None);
         }
-        Ok(Some(before))
+        Ok(back)
     }
 
     /// The backup to build on with its catalogue; from its packs when this process does not have it,
@@ -194,13 +189,15 @@ impl Primary {
     ) -> Result<(Option<Arc<Backup>>, Catalogue), BackupError> {
         let held = self.catalogue.take();
         let Some(before) = newest else { return Ok((None, Catalogue::default())) };
+        let unlike_this_hub = before.epoch != epoch || self.went_back(&before).await?;
         if let Some((slot, catalogue)) = held
             && slot == before.mark.slot
+            && !unlike_this_hub
         {
             return Ok((Some(before), catalogue));
         }
         match self.packs.open(before.clone(), None).await {
-            Ok(opened) if before.epoch != epoch => {
+            Ok(opened) if unlike_this_hub => {
                 Ok((None, Catalogue::of_another_term(&opened.contents)))
             }
             Ok(opened) => {
