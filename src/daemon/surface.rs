@@ -1,5 +1,5 @@
 //! Between the loops and what is seen: facts onto the board, the board into the `Hub` status, Events
-//! and HTTP, and requests from the `Hub`'s annotations to the control loop.
+//! and HTTP.
 
 use super::Shared;
 use super::jobs::{Timing, action_of};

@@ -147,8 +147,7 @@ impl PackStore {
         let (this, reference) = (self.clone(), reference.clone());
         let read = move || {
             let each = |_: Line<'_>| ControlFlow::Continue(());
-            pack::read(&bytes, &reference, &this.repository, set, &this.keys, each)
-                .map_err(|source| PacksError::Damaged { pack: reference.name.clone(), source })
+            this.read(&bytes, &reference, set, each)
         };
         tokio::task::spawn_blocking(read).await.map_err(|_| PacksError::Thread)?
     }
