@@ -19,9 +19,9 @@ use understudy::object::{ObjectKey, Set};
 pub(crate) const FIRST: &str = "eu-1";
 pub(crate) const SECOND: &str = "eu-2";
 /// No step takes longer on any machine that could run a hub.
-pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(2);
 /// Two polls of the journal and what a slow machine adds.
-pub(crate) const SOON: Duration = Duration::from_secs(15);
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 const CONNECTIONS: usize = 16;
 const SEED: u64 = 7;
 

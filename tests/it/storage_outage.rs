@@ -116,6 +116,8 @@ async fn the_api_server_goes_away_and_comes_back() -> Result<()> {
     let mut scene = Scene::set(2).await?;
     scene.first.set("kubernetes.requestTimeout", json!("2s"));
     scene.second.set("kubernetes.requestTimeout", json!("2s"));
+    // Else a page is asked for again for a minute before the backup fails.
+    scene.first.set("schedule.timeout", json!("15s"));
     scene.pair.primary.kill();
     scene.pair.passive.kill();
     let start = |config: std::path::PathBuf, kubeconfig: &std::path::Path| {
