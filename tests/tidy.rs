@@ -229,7 +229,7 @@ fn only_few_places_read_files_and_environment() {
         &["env::var", "env::vars", "env::var_os", "env::vars_os"],
     );
     check("only config/ and the command line read the environment", &environment);
-    // Beside the configuration: the directory storage, the cache of packs, keys, and the key file
+    // Beside the configuration: the directory storage, the cache of packs and of the journal, keys, and the key file
     // that `key new` writes.
     let files = only_in(
         &[
@@ -238,6 +238,7 @@ fn only_few_places_read_files_and_environment() {
             "src/cli/",
             "src/repository/storage/",
             "src/repository/packs.rs",
+            "src/repository/checkpoint.rs",
             "src/repository/keys.rs",
             "src/kube_client.rs",
         ],

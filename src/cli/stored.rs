@@ -38,6 +38,7 @@ impl Stored {
     pub(super) async fn read(storage: Storage, keys: Arc<Keys>) -> Result<Option<Self>, Failure> {
         let opened = Journal::open(storage.clone(), keys.clone(), None).await?;
         let Some(mut journal) = opened else { return Ok(None) };
+        journal.resume(None).await?;
         journal.refresh().await?;
         journal.look_for_holes().await?;
         Ok(Some(Self { storage, journal, keys }))
@@ -113,10 +114,7 @@ impl Stored {
 }
 
 pub(super) fn commit(record: &Record) -> Option<&Commit> {
-    match &record.body {
-        Body::Commit(commit) => Some(commit),
-        Body::Init | Body::Term { .. } | Body::Open | Body::Activated { .. } => None,
-    }
+    if let Body::Commit(commit) = &record.body { Some(commit) } else { None }
 }
 
 pub(super) fn complete(view: &View) -> Result<(), Failure> {

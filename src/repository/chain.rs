@@ -8,25 +8,32 @@
 //! was there).
 
 use super::layout::Mark;
+use super::ledger::Ledger;
 use super::record::{Body, Commit, Found, HubId, Record};
 use crate::object::Digest;
 use crate::status::{BackupSummary, Frozen, SetSummary};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How many backups a view remembers by their summaries; older ones are read from their slots.
 pub const SUMMARIES: usize = 1_000;
 
+/// So many suspect backups can be acknowledged, the newest; a view holds each as a whole.
+const SUSPECTS: usize = 16;
+
 /// The reason of a freeze that an operator's term may pass by.
 const JUNK: &str = "JunkRecord";
 
 /// Everything that the walked part of a journal says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct View {
     /// The last slot that was walked; 0: none.
     pub head: u64,
     /// The last valid record.
     pub last: Option<Mark>,
+    /// Id of the key that authenticates the next record; none before `Init`.
+    pub key: Option<String>,
     /// The highest term; 0: none yet.
     pub epoch: u64,
     pub holder: Option<HubId>,
@@ -36,6 +43,8 @@ pub struct View {
     pub incarnation: u64,
     /// Backups may be committed in this term.
     pub activated: bool,
+    /// The holder gave the term up, for the hub of this name.
+    pub handed_to: Option<String>,
     /// Hubs that held a term once and were superseded.
     pub superseded: Vec<HubId>,
     /// Ids of the requests that became a term, each with its epoch.
@@ -45,14 +54,17 @@ pub struct View {
     pub usable: Option<Arc<Backup>>,
     /// Newest usable backup below the current term: what a promotion starts from.
     pub base: Option<Arc<Backup>>,
-    /// Oldest first.
+    /// Newer than the newest usable one, and to be acknowledged; oldest first.
+    pub suspects: Vec<Arc<Backup>>,
+    /// The newest that are offered, oldest first.
     pub backups: Vec<BackupSummary>,
+    pub ledger: Ledger,
     /// Slots that hold something, but nothing of ours.
     pub junk: Vec<Mark>,
     pub frozen: Option<Frozen>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Term {
     pub slot: u64,
     pub at: jiff::Timestamp,
@@ -60,7 +72,7 @@ pub struct Term {
 }
 
 /// A committed backup.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backup {
     pub mark: Mark,
     pub epoch: u64,
@@ -127,15 +139,13 @@ impl View {
                 self.freeze_on_junk(mark, &why);
                 None
             }
+            // A pair changes its key by a record under the old one, so nobody of the pair wrote this.
+            Found::UnknownKey { key } if self.key.as_ref().is_some_and(|ours| *ours != key) => {
+                self.freeze_on_junk(mark, &format!("it names the key {key}, which no Rekey names"));
+                None
+            }
             Found::UnknownKey { key } => {
-                self.freeze(
-                    "KeyMissing",
-                    format!(
-                        "slot {} was written under the key {key}, which this hub does not hold",
-                        mark.slot
-                    ),
-                    "add that key file to encryption.keyFiles on this hub and restart".to_owned(),
-                );
+                self.freeze_without(&key);
                 None
             }
             Found::Newer { why } => {
@@ -161,6 +171,10 @@ impl View {
             self.freeze_on_junk(mark, "it does not continue the chain of records");
             return None;
         }
+        if self.key.as_ref().is_some_and(|key| *key != record.key) {
+            self.freeze_on_junk(mark, &format!("the key {} does not authenticate it", record.key));
+            return None;
+        }
         if let Some(void) = self.voids(record) {
             return Some(void);
         }
@@ -178,26 +192,45 @@ impl View {
             && record.prev == self.last
     }
 
-    fn voids(&self, record: &Record) -> Option<Void> {
+    /// Why the record would not count here.
+    pub fn voids(&self, record: &Record) -> Option<Void> {
         let holds = self.holder.as_ref() == Some(&record.hub) && record.epoch == self.epoch;
         let current = holds && record.incarnation == self.incarnation && self.incarnation != 0;
         let (counts, otherwise) = match &record.body {
             Body::Init => (self.last.is_none(), "a repository is initialised once"),
             _ if self.last.is_none() => (false, "the repository is not initialised"),
             Body::Term { .. } => (record.epoch == self.epoch + 1, "its epoch is not the next one"),
+            _ if self.handed_to.is_some() => (false, "the term is handed over"),
             Body::Open => (holds, "its hub does not hold the term"),
-            Body::Commit(_) | Body::Activated { .. } if !current => {
-                (false, "its writer is not the current one of the term")
+            _ if !current => (false, "its writer is not the current one of the term"),
+            Body::Commit(_) if !self.activated => (false, "the term is not activated"),
+            Body::Commit(commit) => {
+                (!self.ledger.names_condemned(commit), "it names a condemned pack")
             }
-            Body::Commit(_) => (self.activated, "the term is not activated"),
-            Body::Activated { .. } => (true, ""),
+            Body::Ack { slot } => (
+                self.suspects.iter().any(|suspect| suspect.mark.slot == *slot),
+                "it acknowledges none of the newest suspect backups",
+            ),
+            Body::Retire(retire) => {
+                let refused = self.ledger.refuses(retire, &self.protected());
+                (refused.is_none(), refused.unwrap_or_default())
+            }
+            Body::Activated { .. } | Body::Handover { .. } | Body::Rekey { .. } => (true, ""),
         };
         (!counts).then_some(Void(otherwise))
     }
 
+    /// Slots of the backups that stay whatever the rules say: the newest, what a standby may use, and
+    /// what the term started from until it has a backup of its own.
+    pub fn protected(&self) -> Vec<u64> {
+        let own = |newest: &&Arc<Backup>| newest.epoch == self.epoch;
+        let base = self.base.iter().filter(|_| self.newest.as_ref().is_none_or(|n| !own(&n)));
+        self.newest.iter().chain(&self.usable).chain(base).map(|b| b.mark.slot).collect()
+    }
+
     fn apply(&mut self, record: &Record, mark: Mark) {
         match &record.body {
-            Body::Init => {}
+            Body::Init => self.key = Some(record.key.clone()),
             Body::Term { request, skips: _ } => {
                 if let Some(before) = self.holder.replace(record.hub.clone())
                     && before != record.hub
@@ -207,6 +240,7 @@ impl View {
                 self.superseded.retain(|hub| *hub != record.hub);
                 self.epoch = record.epoch;
                 self.incarnation = 0;
+                self.handed_to = None;
                 // There is nothing to activate from before the first term.
                 self.activated = record.epoch == 1;
                 self.requests.insert(request.clone(), record.epoch);
@@ -216,6 +250,14 @@ impl View {
             Body::Open => self.incarnation = mark.slot,
             Body::Activated { failed: _ } => self.activated = true,
             Body::Commit(commit) => self.commit(record, commit, mark),
+            Body::Ack { slot } => self.acknowledge(*slot),
+            Body::Handover { to } => self.handed_to = Some(to.clone()),
+            Body::Retire(retire) => {
+                self.ledger.retire(mark.slot, retire);
+                self.backups.retain(|backup| self.ledger.offered.contains_key(&backup.slot));
+                self.suspects.retain(|b| self.ledger.offered.contains_key(&b.mark.slot));
+            }
+            Body::Rekey { to } => self.key = Some(to.clone()),
         }
     }
 
@@ -228,10 +270,28 @@ impl View {
         if self.backups.len() > SUMMARIES {
             self.backups.remove(0);
         }
+        self.ledger.commit(mark.slot, record.at, commit);
         if commit.suspect.is_none() {
             self.usable = Some(backup.clone());
+            self.suspects.clear();
+        } else {
+            self.suspects.push(backup.clone());
+            if self.suspects.len() > SUSPECTS {
+                self.suspects.remove(0);
+            }
         }
         self.newest = Some(backup);
+    }
+
+    fn acknowledge(&mut self, slot: u64) {
+        self.usable = self.suspects.iter().find(|suspect| suspect.mark.slot == slot).cloned();
+        self.suspects.retain(|suspect| suspect.mark.slot > slot);
+        if let Some(offered) = self.ledger.offered.get_mut(&slot) {
+            offered.suspect = false;
+        }
+        if let Some(summary) = self.backups.iter_mut().find(|backup| backup.slot == slot) {
+            summary.suspect = None;
+        }
     }
 
     fn freeze_on_junk(&mut self, mark: Mark, why: &str) {
@@ -240,6 +300,15 @@ impl View {
             JUNK,
             format!("slot {} of the journal cannot be trusted: {why}", mark.slot),
             format!("look at the storage: who wrote {}?", super::layout::journal_key(mark.slot)),
+        );
+    }
+
+    /// A hub that lacks the key goes no further.
+    pub fn freeze_without(&mut self, key: &str) {
+        self.freeze(
+            "KeyMissing",
+            format!("the journal goes on under the key {key}, which this hub does not hold"),
+            "add that key file to encryption.keyFiles on this hub and restart".to_owned(),
         );
     }
 
@@ -258,51 +327,53 @@ impl View {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::keys::tests::new_keys;
-    use super::super::record::tests::record;
+pub(crate) mod tests {
+    use super::super::keys::Keys;
+    use super::super::keys::tests::{holding, new_keys};
+    use super::super::layout::PackName;
+    use super::super::record::Retire;
+    use super::super::record::tests::{commit_of, record};
     use super::*;
 
     fn commit() -> Body {
-        Body::Commit(Commit {
-            sets: BTreeMap::new(),
-            cut: super::super::record::Cut { revision: "1".to_owned(), apart: vec![] },
-            rules: Digest([0; 32]),
-            suspect: None,
-            partial: vec![],
-        })
+        Body::Commit(commit_of(&[]))
+    }
+
+    fn packs(numbers: &[u128]) -> Vec<PackName> {
+        numbers.iter().map(|number| PackName::new(1, 3, ulid::Ulid(*number))).collect()
     }
 
     fn suspect() -> Body {
-        let Body::Commit(commit) = commit() else { unreachable!() };
-        Body::Commit(Commit { suspect: Some("it shrank".to_owned()), ..commit })
+        Body::Commit(Commit { suspect: Some("it shrank".to_owned()), ..commit_of(&[]) })
     }
 
-    fn term() -> Body {
+    pub(crate) fn term() -> Body {
         Body::Term { request: "r".to_owned(), skips: vec![] }
     }
 
     /// Walks records (epoch, incarnation, hub, body) from slot 1 on; each continues the chain.
-    fn walk(records: Vec<(u64, u64, &str, Body)>) -> (View, Vec<Option<Void>>) {
-        let keys = new_keys();
+    pub(crate) fn walk(
+        keys: &Keys,
+        records: Vec<(u64, u64, &str, Body)>,
+    ) -> (View, Vec<Option<Void>>) {
         let mut view = View::default();
         let mut verdicts = vec![];
         for (epoch, incarnation, hub, body) in records {
             let slot = view.head + 1;
-            let mut record = record(&keys, slot, epoch, incarnation, hub, body);
+            let mut record = record(keys, slot, epoch, incarnation, hub, body);
             record.prev = view.last;
             verdicts.push(view.step(Found::Record(Box::new(record)), digest(slot)));
         }
         (view, verdicts)
     }
 
-    fn digest(slot: u64) -> Digest {
+    pub(crate) fn digest(slot: u64) -> Digest {
         Digest::of(&slot.to_be_bytes())
     }
 
     /// All but the last record must count; whether the last does is the case.
     fn check(name: &str, records: Vec<(u64, u64, &str, Body)>, expected: Option<&str>) {
-        let (view, mut verdicts) = walk(records);
+        let (view, mut verdicts) = walk(&new_keys(), records);
         let last = verdicts.pop().unwrap();
         assert!(verdicts.iter().all(Option::is_none), "{name}: {verdicts:?}");
         assert_eq!(last.map(|void| void.0), expected, "{name}");
@@ -376,17 +447,20 @@ mod tests {
 
     #[test]
     fn a_promotion_starts_from_the_newest_usable_backup_below_its_term() {
-        let (view, _) = walk(vec![
-            (0, 0, "a", Body::Init),
-            (1, 0, "a", term()),
-            (1, 0, "a", Body::Open),
-            (1, 3, "a", commit()),
-            (1, 3, "a", suspect()),
-            (2, 0, "b", term()),
-            (2, 0, "b", Body::Open),
-            (2, 7, "b", Body::Activated { failed: vec![] }),
-            (2, 7, "b", commit()),
-        ]);
+        let (view, _) = walk(
+            &new_keys(),
+            vec![
+                (0, 0, "a", Body::Init),
+                (1, 0, "a", term()),
+                (1, 0, "a", Body::Open),
+                (1, 3, "a", commit()),
+                (1, 3, "a", suspect()),
+                (2, 0, "b", term()),
+                (2, 0, "b", Body::Open),
+                (2, 7, "b", Body::Activated { failed: vec![] }),
+                (2, 7, "b", commit()),
+            ],
+        );
         assert_eq!(view.base.as_ref().unwrap().mark.slot, 4);
         assert_eq!(view.usable.as_ref().unwrap().mark.slot, 9);
         assert_eq!(view.superseded, [HubId { name: "a".to_owned(), uid: "uid-a".to_owned() }]);
@@ -394,10 +468,143 @@ mod tests {
     }
 
     #[test]
+    fn after_a_handover_nothing_but_a_term_counts() {
+        let handed = || {
+            vec![
+                (0, 0, "a", Body::Init),
+                (1, 0, "a", term()),
+                (1, 0, "a", Body::Open),
+                (1, 3, "a", Body::Handover { to: "b".to_owned() }),
+            ]
+        };
+        let with = |more: (u64, u64, &'static str, Body)| [handed(), vec![more]].concat();
+        let over = Some("the term is handed over");
+        check("a Commit", with((1, 3, "a", commit())), over);
+        check("an Open", with((1, 0, "a", Body::Open)), over);
+        check("a Rekey", with((1, 3, "a", Body::Rekey { to: "k".to_owned() })), over);
+        check("the Term of the hub that it is for", with((2, 0, "b", term())), None);
+        check("the Term of another hub", with((2, 0, "c", term())), None);
+    }
+
+    #[test]
+    fn an_acknowledged_backup_is_usable_and_those_after_it_are_not_yet() {
+        let start = || {
+            vec![
+                (0, 0, "a", Body::Init),
+                (1, 0, "a", term()),
+                (1, 0, "a", Body::Open),
+                (1, 3, "a", commit()),
+                (1, 3, "a", suspect()),
+                (1, 3, "a", suspect()),
+            ]
+        };
+        let ack = |slot| (1, 3, "a", Body::Ack { slot });
+        let none = Some("it acknowledges none of the newest suspect backups");
+        check("one that is not suspect", [start(), vec![ack(4)]].concat(), none);
+        check("one twice", [start(), vec![ack(5), ack(5)]].concat(), none);
+        check("an older one", [start(), vec![ack(6), ack(5)]].concat(), none);
+        let (view, _) = walk(&new_keys(), [start(), vec![ack(5)]].concat());
+        assert_eq!(view.usable.as_ref().unwrap().mark.slot, 5);
+        let suspect: Vec<_> = view.backups.iter().map(|backup| backup.suspect.is_some()).collect();
+        assert_eq!(suspect, [false, false, true]);
+        assert_eq!(view.ledger.offered.values().filter(|o| o.suspect).count(), 1);
+    }
+
+    #[test]
+    fn a_retired_backup_is_gone_and_its_pack_is_never_named_again() {
+        let commit = |numbers| Body::Commit(commit_of(&packs(numbers)));
+        let retire = |backups: &[u64], numbers| {
+            let retire = Retire { backups: backups.to_vec(), packs: packs(numbers), swept: 0 };
+            (1, 3, "a", Body::Retire(retire))
+        };
+        let start = || {
+            vec![
+                (0, 0, "a", Body::Init),
+                (1, 0, "a", term()),
+                (1, 0, "a", Body::Open),
+                (1, 3, "a", commit(&[1])),
+                (1, 3, "a", commit(&[1, 2])),
+                (1, 3, "a", commit(&[3])),
+            ]
+        };
+        let with = |more| [start(), more].concat();
+        check(
+            "the newest",
+            with(vec![retire(&[6], &[])]),
+            Some("it retires a backup that must stay"),
+        );
+        check(
+            "a pack in use",
+            with(vec![retire(&[4], &[1])]),
+            Some("it condemns a pack that a backup needs"),
+        );
+        check(
+            "a Commit that names a condemned pack",
+            with(vec![retire(&[4, 5], &[1, 2]), (1, 3, "a", commit(&[2]))]),
+            Some("it names a condemned pack"),
+        );
+        let (view, _) = walk(&new_keys(), with(vec![retire(&[4, 5], &[1, 2])]));
+        assert_eq!(view.backups.iter().map(|backup| backup.slot).collect::<Vec<_>>(), [6]);
+        assert_eq!(view.ledger.condemned.len(), 2);
+    }
+
+    #[test]
+    fn what_a_promotion_starts_from_stays_until_the_term_has_a_backup_of_its_own() {
+        let promoted = || {
+            vec![
+                (0, 0, "a", Body::Init),
+                (1, 0, "a", term()),
+                (1, 0, "a", Body::Open),
+                (1, 3, "a", commit()),
+                (1, 3, "a", suspect()),
+                (2, 0, "b", term()),
+                (2, 0, "b", Body::Open),
+                (2, 7, "b", Body::Ack { slot: 5 }),
+            ]
+        };
+        let (mut view, _) = walk(&new_keys(), promoted());
+        assert_eq!(view.protected(), [5, 5, 4]);
+        let own = Backup { epoch: 2, ..(**view.newest.as_ref().unwrap()).clone() };
+        view.newest = Some(Arc::new(own));
+        assert_eq!(view.protected(), [5, 5]);
+    }
+
+    #[test]
+    fn above_a_change_of_keys_the_old_one_does_not_authenticate() {
+        let (old, new) = (new_keys(), new_keys());
+        let start = || {
+            vec![
+                (0, 0, "a", Body::Init),
+                (1, 0, "a", term()),
+                (1, 0, "a", Body::Open),
+                (1, 3, "a", Body::Rekey { to: new.id().to_owned() }),
+            ]
+        };
+        let both = holding(&[&old, &new]);
+        for (keys, frozen) in [(&old, Some("JunkRecord")), (&new, None)] {
+            let (mut view, _) = walk(&both, start());
+            let mut commit = record(keys, 5, 1, 3, "a", commit());
+            commit.prev = view.last;
+            view.step(Found::Record(Box::new(commit)), digest(5));
+            assert_eq!(view.frozen.map(|frozen| frozen.reason).as_deref(), frozen);
+        }
+    }
+
+    #[test]
+    fn a_record_under_a_key_that_no_record_named_is_junk() {
+        let (mut view, _) = walk(&new_keys(), vec![(0, 0, "a", Body::Init), (1, 0, "a", term())]);
+        view.step(Found::UnknownKey { key: "k".to_owned() }, digest(3));
+        assert_eq!(view.frozen.unwrap().reason, "JunkRecord");
+        assert_eq!(view.junk.len(), 1);
+    }
+
+    #[test]
     fn junk_freezes_until_a_term_passes_it_by_name() {
         let keys = new_keys();
-        let (mut view, _) =
-            walk(vec![(0, 0, "a", Body::Init), (1, 0, "a", term()), (1, 0, "a", Body::Open)]);
+        let (mut view, _) = walk(
+            &keys,
+            vec![(0, 0, "a", Body::Init), (1, 0, "a", term()), (1, 0, "a", Body::Open)],
+        );
         view.step(Found::Junk { why: "its MAC is wrong".to_owned() }, digest(4));
         assert_eq!(view.frozen.as_ref().unwrap().reason, "JunkRecord");
         let step = |view: &mut View, epoch, incarnation, hub, body| {
@@ -421,7 +628,7 @@ mod tests {
     #[test]
     fn a_record_that_does_not_continue_the_chain_is_junk() {
         let keys = new_keys();
-        let (mut view, _) = walk(vec![(0, 0, "a", Body::Init), (1, 0, "a", term())]);
+        let (mut view, _) = walk(&keys, vec![(0, 0, "a", Body::Init), (1, 0, "a", term())]);
         let mut open = record(&keys, 3, 1, 0, "a", Body::Open);
         open.prev = Some(Mark { slot: 1, sha256: digest(9) });
         view.step(Found::Record(Box::new(open)), digest(3));

@@ -4,7 +4,8 @@
 //! the same slot again until the answer is definite, because the loss of an answer after the write is
 //! the normal failure. A slot is settled by what stands in it, never by what an attempt returned.
 
-use super::chain::{SUMMARIES, View};
+use super::chain::View;
+use super::checkpoint::{self, Local};
 use super::keys::Keys;
 use super::layout::{self, JOURNAL, Mark, RECORD_LIMIT, REPO, Repo};
 use super::record::{self, Body, Found, HubId, Record, RepoError};
@@ -13,8 +14,8 @@ use crate::object::Digest;
 use crate::retry::{self, Next, Policy};
 use crate::status::Frozen;
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use std::collections::HashMap;
+use futures::{StreamExt as _, stream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub struct Journal {
     view: View,
     /// What this hub has seen of the journal before.
     watermark: Option<Mark>,
+    local: Option<Local>,
 }
 
 /// Who appends.
@@ -67,8 +69,46 @@ impl Journal {
         watermark: Option<Mark>,
     ) -> Result<Option<Self>, JournalError> {
         let Some(stored) = storage.get(REPO, RECORD_LIMIT).await? else { return Ok(None) };
-        let repo = record::decode_repo(&stored.bytes, &keys)?;
-        Ok(Some(Self { storage, keys, repo, view: View::default(), watermark }))
+        let (repo, view) = match record::decode_repo(&stored.bytes, &keys) {
+            Ok(repo) => (repo, View::default()),
+            // Written under a key of long ago: what the pair has left under its key of today proves it.
+            Err(RepoError::UnknownKey { key }) => {
+                let claimed = record::claimed_repo(&stored.bytes).ok_or(RepoError::Damaged)?;
+                let view = checkpoint::newest(&storage, &claimed.repository, &keys).await?;
+                (claimed, view.ok_or(RepoError::UnknownKey { key })?)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(Self { storage, keys, repo, view, watermark, local: None }))
+    }
+
+    /// Begins at the newest checkpoint, of the storage or of the folder `cache`, instead of the first
+    /// slot. Only before anything is read.
+    pub async fn resume(&mut self, cache: Option<&Path>) -> Result<(), JournalError> {
+        let (id, keys) = (&self.repo.repository, &self.keys);
+        let mut local = cache.map(Local::new);
+        let cached = local.as_mut().and_then(|local| local.load(id, keys));
+        let left = checkpoint::newest(&self.storage, id, keys).await?;
+        self.local = local;
+        if let Some(view) = cached.into_iter().chain(left).max_by_key(|view| view.head) {
+            self.view = view;
+            let marks = self.view.last.into_iter().chain(self.watermark);
+            for mark in marks.filter(|mark| mark.slot <= self.view.head).collect::<Vec<_>>() {
+                self.expect(mark).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Freezes the view when the slot does not hold what it held.
+    async fn expect(&mut self, mark: Mark) -> Result<(), JournalError> {
+        let slot = mark.slot;
+        match self.slot(slot).await? {
+            Some((_, sha256)) if sha256 == mark.sha256 => {}
+            Some(_) => self.freeze("JournalFork", other(slot)),
+            None => self.freeze("Rewound", format!("slot {slot} of the journal is gone")),
+        }
+        Ok(())
     }
 
     /// Makes the repository, or finds that another hub has just made it.
@@ -82,7 +122,8 @@ impl Journal {
         let bytes = Bytes::from(record::encode_repo(&repo, &keys));
         match settle(&storage, REPO, &bytes).await? {
             Settled::Ours => {
-                Ok(Self { storage, keys, repo, view: View::default(), watermark: None })
+                let view = View::default();
+                Ok(Self { storage, keys, repo, view, watermark: None, local: None })
             }
             Settled::Theirs => {
                 Self::open(storage, keys, None).await?.ok_or(JournalError::Repo(RepoError::Damaged))
@@ -111,6 +152,9 @@ impl Journal {
             let message =
                 format!("the journal ends at slot {head}, but this hub has seen slot {slot}");
             self.freeze("Rewound", message);
+        }
+        if let Some(local) = &mut self.local {
+            local.save(&self.view, &self.repo.repository, &self.keys);
         }
         Ok(&self.view)
     }
@@ -153,40 +197,12 @@ impl Journal {
     }
 
     /// The record of a backup and its place, read anew from its slot. `None`: no backup that counts
-    /// stands there. The walk has told which slots count; for those that are older than what the
-    /// view remembers, the chain of `prev` tells it, because it leads from valid record to valid record.
+    /// stands there.
     pub async fn backup(&self, slot: u64) -> Result<Option<(Box<Record>, Mark)>, JournalError> {
-        let kept = &self.view.backups;
-        if kept.iter().any(|backup| backup.slot == slot) {
-            return self.walked(slot).await.map(Some);
-        }
-        let Some(oldest) =
-            kept.first().filter(|oldest| kept.len() == SUMMARIES && slot < oldest.slot)
-        else {
+        if !self.view.ledger.offered.contains_key(&slot) {
             return Ok(None);
-        };
-        let mut next = self.walked(oldest.slot).await?.0.prev;
-        while let Some(highest) = next.filter(|mark| mark.slot >= slot) {
-            let from = slot.max(highest.slot.saturating_sub(u64::from(READ_WIDTH)));
-            let mut window: HashMap<u64, _> = stream::iter(from..=highest.slot)
-                .map(|slot| async move { Ok::<_, StorageError>((slot, self.slot(slot).await?)) })
-                .buffered(READ_WIDTH as usize)
-                .try_collect()
-                .await?;
-            while let Some(mark) = next.filter(|mark| mark.slot >= from) {
-                let found = window.remove(&mark.slot).flatten();
-                let (record, sha256) = as_walked(mark.slot, found)?;
-                if sha256 != mark.sha256 {
-                    return Err(changed(mark.slot, "its digest is another one"));
-                }
-                if mark.slot == slot {
-                    return Ok(matches!(record.body, Body::Commit(_)).then_some((record, mark)));
-                }
-                // A chain that does not fall would never end.
-                next = record.prev.filter(|prev| prev.slot < mark.slot);
-            }
         }
-        Ok(None)
+        self.walked(slot).await.map(Some)
     }
 
     /// A record that the walk has read before.
@@ -203,6 +219,11 @@ impl Journal {
                 why = void.0,
                 "a record of the journal does not count"
             );
+        }
+        if let Some(key) = self.view.key.clone()
+            && !self.keys.use_current(&key)
+        {
+            self.view.freeze_without(&key);
         }
         if let Some(frozen) = self.view.frozen.as_ref().filter(|_| !frozen) {
             let Frozen { reason, message, hint } = frozen;
@@ -246,10 +267,7 @@ impl Journal {
     fn compare_with_watermark(&mut self, mark: Mark) {
         let Some(seen) = self.watermark else { return };
         if mark.slot == seen.slot && mark.sha256 != seen.sha256 {
-            let slot = seen.slot;
-            let message =
-                format!("slot {slot} of the journal is not the one that this hub has seen");
-            self.freeze("JournalFork", message);
+            self.freeze("JournalFork", other(seen.slot));
         }
     }
 
@@ -298,6 +316,10 @@ impl Journal {
                 requires: vec![],
                 body: body.clone(),
             };
+            if let Some(void) = self.view.voids(&record) {
+                let why = format!("the record would count for nothing: {}", void.0);
+                return Err(JournalError::NotAllowed { why });
+            }
             let bytes = Bytes::from(record::encode(&record, &self.keys));
             if bytes.len() as u64 > RECORD_LIMIT {
                 let why = format!(
@@ -321,6 +343,11 @@ impl Journal {
                         "failed to read on after the write"
                     );
                 }
+                let rekeyed = matches!(body, Body::Rekey { .. });
+                if (rekeyed || slot.is_multiple_of(checkpoint::EVERY)) && self.view.head == slot {
+                    let id = &self.repo.repository;
+                    checkpoint::leave(&self.storage, &self.view, id, &self.keys).await;
+                }
                 return Ok(slot);
             }
         }
@@ -339,6 +366,10 @@ fn as_walked(
         }
         None => Err(changed(slot, "it is gone")),
     }
+}
+
+fn other(slot: u64) -> String {
+    format!("slot {slot} of the journal is not the one that this hub has seen")
 }
 
 fn changed(slot: u64, why: &str) -> JournalError {

@@ -2,7 +2,8 @@
 //!
 //! One key file is an age X25519 identity in age's own file format, so stock `age` opens every pack.
 //! The journal's MAC key is derived from it (HKDF-SHA-256 with a label of its own), so there is one
-//! secret to look after. The first key seals and authenticates; all of them open.
+//! secret to look after. All keys open, one seals and authenticates: the one that the journal names
+//! ([`Keys::use_current`]), which is the first in the files until another is read there.
 //!
 //! Nothing here can be printed: no `Debug`, no `Display`, and errors name files, never contents.
 
@@ -12,13 +13,15 @@ use aws_lc_rs::{hkdf, hmac};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Separates the journal's MAC key from every other use of the pair key.
 const MAC_LABEL: &[u8] = b"understudy.dev journal mac v1";
 
 pub struct Keys {
-    /// Never empty; the first is current.
-    keys: Vec<Key>,
+    /// Never empty.
+    all: Vec<Key>,
+    current: AtomicUsize,
     escrow: Vec<age::x25519::Recipient>,
 }
 
@@ -63,11 +66,25 @@ impl Keys {
                     .map_err(|_| KeyError::Recipient { recipient: recipient.clone() })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { keys, escrow })
+        Ok(Self { all: keys, current: AtomicUsize::new(0), escrow })
     }
 
     fn current(&self) -> &Key {
-        self.keys.first().expect("settings hold at least one key file")
+        self.all.get(self.current.load(Relaxed)).expect("settings hold at least one key file")
+    }
+
+    /// From here on this key seals and authenticates. `false`: it is none of ours.
+    pub fn use_current(&self, id: &str) -> bool {
+        let found = self.all.iter().position(|key| key.id == id);
+        if let Some(at) = found {
+            self.current.store(at, Relaxed);
+        }
+        found.is_some()
+    }
+
+    /// The ids of all, in the order of the files; the first is what a change of keys changes to.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|key| &*key.id)
     }
 
     /// Id of the key that seals and authenticates.
@@ -82,7 +99,7 @@ impl Keys {
     }
 
     pub fn verify(&self, key_id: &str, line: &[u8], mac: &str) -> Result<(), MacError> {
-        let key = self.keys.iter().find(|key| key.id == key_id).ok_or(MacError::UnknownKey)?;
+        let key = self.all.iter().find(|key| key.id == key_id).ok_or(MacError::UnknownKey)?;
         let mac: Digest = mac.parse().map_err(|_| MacError::Wrong)?;
         hmac::verify(&key.mac, line, &mac.0).map_err(|_| MacError::Wrong)
     }
@@ -102,7 +119,7 @@ impl Keys {
         &self,
         input: R,
     ) -> Result<age::stream::StreamReader<R>, age::DecryptError> {
-        let identities = self.keys.iter().map(|key| &key.identity as &dyn age::Identity);
+        let identities = self.all.iter().map(|key| &key.identity as &dyn age::Identity);
         age::Decryptor::new(input)?.decrypt(identities)
     }
 }
@@ -165,7 +182,31 @@ pub(crate) mod tests {
 
     /// Keys that no file holds.
     pub(crate) fn new_keys() -> Keys {
-        Keys { keys: vec![Key::of(age::x25519::Identity::generate())], escrow: vec![] }
+        of(vec![Key::of(age::x25519::Identity::generate())])
+    }
+
+    fn of(keys: Vec<Key>) -> Keys {
+        Keys { all: keys, current: AtomicUsize::new(0), escrow: vec![] }
+    }
+
+    /// A hub that holds these keys, in this order.
+    pub(crate) fn holding(keys: &[&Keys]) -> Keys {
+        let copies = keys.iter().flat_map(|keys| &keys.all);
+        of(copies.map(|key| Key::of(key.identity.clone())).collect())
+    }
+
+    #[test]
+    fn the_current_key_alone_seals_and_all_of_them_open() {
+        let (old, new) = (new_keys(), new_keys());
+        let both = holding(&[&new, &old]);
+        assert!(both.use_current(old.id()));
+        let mut sealed = vec![];
+        both.seal(&mut sealed).unwrap().finish().unwrap();
+        assert!(old.open(&*sealed).is_ok() && both.open(&*sealed).is_ok());
+        assert!(new.open(&*sealed).is_err());
+        assert_eq!(old.verify(both.id(), b"line", &both.sign(b"line")), Ok(()));
+        assert!(!both.use_current("0000"));
+        assert_eq!(both.id(), old.id());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub const REPO: &str = "repo";
 pub const JOURNAL: &str = "journal/";
 pub const PACKS: &str = "packs/";
 pub const BEATS: &str = "beats/";
+pub const CHECKPOINTS: &str = "checkpoints/";
 
 /// The version of all that is written. A reader refuses what it does not know.
 pub const FORMAT: u32 = 1;
@@ -34,6 +35,10 @@ pub fn slot_of_key(key: &str) -> Option<u64> {
 
 pub fn pack_key(name: &PackName) -> String {
     format!("{PACKS}{name}")
+}
+
+pub fn checkpoint_key(slot: u64) -> String {
+    format!("{CHECKPOINTS}{slot:020}")
 }
 
 pub fn beat_key(hub: &str) -> String {

@@ -1,10 +1,12 @@
 //! The repository: one bucket prefix or directory that holds one journal and its packs.
 
 pub mod chain;
+pub mod checkpoint;
 pub mod contents;
 pub mod journal;
 pub mod keys;
 pub mod layout;
+pub mod ledger;
 pub mod pack;
 pub mod packs;
 pub mod probe;

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 const RECORD_DOMAIN: &[u8] = b"record\n";
 const REPO_DOMAIN: &[u8] = b"repo\n";
 const BEAT_DOMAIN: &[u8] = b"beat\n";
+const CHECKPOINT_DOMAIN: &[u8] = b"checkpoint\n";
 
 /// Features that a reader must understand to read this journal. None so far.
 const KNOWN_FEATURES: [&str; 0] = [];
@@ -72,6 +73,31 @@ pub enum Body {
         /// Objects that could not be restored, as `resource.group ns/name: reason`, shortened.
         failed: Vec<String>,
     },
+    /// A suspect backup is in order.
+    Ack {
+        slot: u64,
+    },
+    /// The holder gives the term up, for the hub of this name: nothing but a `Term` follows.
+    Handover {
+        to: String,
+    },
+    Retire(Retire),
+    /// From here on records are authenticated by this key alone.
+    Rekey {
+        to: String,
+    },
+}
+
+/// Backups that are no longer offered, and packs that may be deleted once this is old enough: one
+/// record, so that no crash lies between the two.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Retire {
+    /// Slots of their commits.
+    pub backups: Vec<u64>,
+    /// What nothing needs any more, and what no commit ever named.
+    pub packs: Vec<PackName>,
+    /// The packs of every `Retire` up to this slot are deleted; 0: none are.
+    pub swept: u64,
 }
 
 impl Body {
@@ -82,6 +108,10 @@ impl Body {
             Body::Open => "Open",
             Body::Commit(_) => "Commit",
             Body::Activated { .. } => "Activated",
+            Body::Ack { .. } => "Ack",
+            Body::Handover { .. } => "Handover",
+            Body::Retire(_) => "Retire",
+            Body::Rekey { .. } => "Rekey",
         }
     }
 }
@@ -163,6 +193,12 @@ pub enum Found {
     },
 }
 
+/// Which key authenticates what follows it.
+#[derive(Deserialize)]
+struct Head {
+    key: String,
+}
+
 /// The bytes of a record. At most [`super::layout::RECORD_LIMIT`] by the limits on its parts.
 pub fn encode(record: &Record, keys: &Keys) -> Vec<u8> {
     signed(serde_json::to_vec(record).expect("a record is plain data"), RECORD_DOMAIN, keys)
@@ -170,10 +206,6 @@ pub fn encode(record: &Record, keys: &Keys) -> Vec<u8> {
 
 /// Reads what stands in `slot` of `repository`. Whether it is *valid* there, [`super::chain`] tells.
 pub fn decode(bytes: &[u8], repository: &str, slot: u64, keys: &Keys) -> Found {
-    #[derive(Deserialize)]
-    struct Head {
-        key: String,
-    }
     let Some((line, mac)) = split(bytes) else {
         return Found::Junk { why: "it is not one line and its MAC".to_owned() };
     };
@@ -248,6 +280,24 @@ impl RepoError {
         };
         Frozen { reason: reason.to_owned(), message: self.to_string(), hint: hint.to_owned() }
     }
+}
+
+/// The id that `repo` claims, when the key that would prove it is no longer held.
+pub fn claimed_repo(bytes: &[u8]) -> Option<Repo> {
+    serde_json::from_slice(split(bytes)?.0).ok()
+}
+
+/// `checkpoint` must name its key as `key`.
+pub fn encode_checkpoint(checkpoint: &impl Serialize, keys: &Keys) -> Vec<u8> {
+    signed(serde_json::to_vec(checkpoint).expect("it is plain data"), CHECKPOINT_DOMAIN, keys)
+}
+
+/// `None` for everything that was not written under one of the keys.
+pub fn decode_checkpoint<T: serde::de::DeserializeOwned>(bytes: &[u8], keys: &Keys) -> Option<T> {
+    let (line, mac) = split(bytes)?;
+    let Head { key } = serde_json::from_slice(line).ok()?;
+    verify(line, mac, CHECKPOINT_DOMAIN, &key, keys).ok()?;
+    serde_json::from_slice(line).ok()
 }
 
 /// A sign of life. Information, never safety: silence is judged by its bytes not changing.
@@ -329,6 +379,25 @@ pub(crate) mod tests {
             at: "2026-11-20T17:30:07Z".parse().unwrap(),
             requires: vec![],
             body,
+        }
+    }
+
+    /// A backup of one set and one level.
+    pub(crate) fn commit_of(packs: &[PackName]) -> Commit {
+        let reference = |name: &PackName| PackRef {
+            name: name.clone(),
+            length: 1,
+            sha256: Digest([0; 32]),
+            lines: 1,
+        };
+        let packs = packs.iter().map(reference).collect();
+        let contents = SetContents { levels: vec![Level { packs }], ..SetContents::default() };
+        Commit {
+            sets: [(Set::Resources, contents)].into(),
+            cut: Cut { revision: "1".to_owned(), apart: vec![] },
+            rules: Digest([0; 32]),
+            suspect: None,
+            partial: vec![],
         }
     }
 

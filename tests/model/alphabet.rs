@@ -56,14 +56,13 @@ fn extend(log: [Record; SLOTS], model: &walk::View, view: &View, depth: usize) -
 
 fn read(log: &[Record; SLOTS], slot: usize, model: &mut walk::View, view: &mut View) {
     walk::step(&CONFIG, model, &log[slot], true);
-    let found = product::found(&CONFIG, log, slot).expect("the alphabet has known kinds only");
-    view.step(found, product::digest(log, slot));
+    product::step(&CONFIG, log, slot, true, view);
     product::agree(log, model, view);
 }
 
 /// What may stand in the next slot, valid or not.
 fn letters(view: &walk::View) -> Vec<Record> {
-    let chained = Record { prev: view.last, ..Record::NOTHING };
+    let chained = Record { prev: view.last, rekeyed: view.rekeyed, ..Record::NOTHING };
     let mut letters = vec![
         Record::JUNK,
         Record { kind: Kind::Init, ..chained },
@@ -89,6 +88,9 @@ fn letters(view: &walk::View) -> Vec<Record> {
         letters.push(Record { kind: Kind::Commit, suspect: true, ..record });
         letters.push(Record { kind: Kind::Commit, incarnation: 3, ..record });
         letters.push(Record { kind: Kind::Commit, epoch: 1, ..record });
+        letters.push(Record { kind: Kind::Commit, rekeyed: !view.rekeyed, ..record });
+        letters.push(Record { kind: Kind::Rekey, ..record });
+        letters.push(Record { kind: Kind::Handover, ..record });
     }
     letters
 }

@@ -141,9 +141,9 @@ pub(crate) fn step(config: &Config, view: &mut View, record: &Record, has_new_ke
         view.frozen = Frozen::No;
         view.junk = 0;
     }
-    // Above a change of keys the old one does not authenticate any more.
-    let old_key = has_new_key && view.rekeyed && !record.rekeyed;
-    if record.prev != view.last || old_key {
+    // One key authenticates at a time: the new one from the record that names it on.
+    let other_key = has_new_key && view.rekeyed != record.rekeyed;
+    if record.prev != view.last || other_key {
         if config.weakness != Weakness::JunkIsSkipped {
             freeze_on_junk(view, bit);
         }

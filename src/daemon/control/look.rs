@@ -73,6 +73,7 @@ impl Control {
         else {
             return Ok(false);
         };
+        journal.resume(Some(cache)).await?;
         journal.refresh().await?;
         if watermark.is_none() {
             journal.look_for_holes().await?;
