@@ -335,6 +335,9 @@ impl Journal {
                     epoch = writer.epoch,
                     "journal record written"
                 );
+                // What stands there is known, so it is not read again.
+                self.step(Found::Record(Box::new(record)), Digest::of(&bytes));
+                self.leave_checkpoint(&body).await;
                 // The record is durable: reading on must not turn that into a failure.
                 if let Err(error) = self.refresh().await {
                     tracing::warn!(
@@ -343,13 +346,16 @@ impl Journal {
                         "failed to read on after the write"
                     );
                 }
-                let rekeyed = matches!(body, Body::Rekey { .. });
-                if (rekeyed || slot.is_multiple_of(checkpoint::EVERY)) && self.view.head == slot {
-                    let id = &self.repo.repository;
-                    checkpoint::leave(&self.storage, &self.view, id, &self.keys).await;
-                }
                 return Ok(slot);
             }
+        }
+    }
+
+    async fn leave_checkpoint(&self, written: &Body) {
+        let rekeyed = matches!(written, Body::Rekey { .. });
+        if rekeyed || self.view.head.is_multiple_of(checkpoint::EVERY) {
+            let id = &self.repo.repository;
+            checkpoint::leave(&self.storage, &self.view, id, &self.keys).await;
         }
     }
 }

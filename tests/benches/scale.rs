@@ -11,12 +11,12 @@ use clap::Parser;
 use harness::bare::{Api, Listing};
 use harness::config::Config;
 use harness::daemon::{Daemon, cli_on, new_key};
+use harness::figures::{Figures, Goal};
 use harness::fleet::{self, Item};
 use harness::hub::{Hub, HubOptions};
 use harness::s3::{S3, bytes_below};
 use harness::scratch::Scratch;
 use harness::{Result, eventually, kinds, pair, status, tools};
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -89,7 +89,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     promote(&mut figures, &mut bench, primary, &mut passive).await?;
     figures.set("peak_rss_passive_mib", passive.rss_peak_mib()?);
 
-    figures.print(arguments.clusters);
+    figures.print(&format!("{} managed clusters", arguments.clusters), &GOALS);
     if let Some(file) = &arguments.json {
         figures.write(file)?;
     }
@@ -306,12 +306,7 @@ fn per_second(count: usize, seconds: f64) -> f64 {
     count as f64 / seconds
 }
 
-/// Flat, in the order in which they were measured.
-#[derive(Default)]
-struct Figures(Vec<(&'static str, f64)>);
-
-/// (figure, at most or at least, goal)
-const GOALS: [(&str, char, f64); 7] = [
+const GOALS: [Goal; 7] = [
     ("backup_over_list", '≤', 3.0),
     ("restore_over_post", '≥', 0.5),
     ("nochange_backup_packs", '≤', 0.0),
@@ -320,41 +315,3 @@ const GOALS: [(&str, char, f64); 7] = [
     ("peak_rss_passive_mib", '≤', 200.0),
     ("signal_to_term_seconds", '≤', 2.0),
 ];
-
-impl Figures {
-    fn set(&mut self, name: &'static str, value: f64) {
-        self.0.push((name, value));
-    }
-
-    #[allow(clippy::cast_precision_loss)]
-    fn count(&mut self, name: &'static str, value: u64) {
-        self.set(name, value as f64);
-    }
-
-    fn print(&self, clusters: usize) {
-        println!("\n{clusters} managed clusters\n");
-        println!("{:<28}{:>14}   goal", "figure", "value");
-        for (name, value) in &self.0 {
-            let goal = GOALS.iter().find(|(figure, ..)| figure == name);
-            let goal = goal.map_or(String::new(), |(_, sign, goal)| {
-                let reached = if *sign == '≤' { value <= goal } else { value >= goal };
-                format!("{sign} {goal}  {}", if reached { "reached" } else { "MISSED" })
-            });
-            println!("{name:<28}{:>14}   {goal}", text(*value));
-        }
-    }
-
-    fn write(&self, file: &std::path::Path) -> Result<()> {
-        let map: Map<String, Value> = self
-            .0
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), text(*value).parse().unwrap_or(Value::Null)))
-            .collect();
-        Ok(std::fs::write(file, serde_json::to_vec_pretty(&map)?)?)
-    }
-}
-
-/// Whole numbers without decimals, others with three.
-fn text(value: f64) -> String {
-    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
-}

@@ -11,6 +11,7 @@ pub mod bare;
 pub mod compare;
 pub mod config;
 pub mod daemon;
+pub mod figures;
 pub mod fleet;
 pub mod hub;
 pub mod kinds;

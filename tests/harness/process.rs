@@ -108,13 +108,18 @@ impl Process {
 
     /// The most memory it ever held, in MiB. Only while it runs.
     pub fn peak_rss_mib(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let kib = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))
-            .ok_or("no VmHWM in /proc")?;
-        Ok(kib.trim().parse::<f64>()? / 1024.0)
+        peak_rss_mib(&self.child.id().to_string())
     }
+}
+
+/// Of the process with this number, or of `self`.
+pub fn peak_rss_mib(process: &str) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))
+        .ok_or("no VmHWM in /proc")?;
+    Ok(kib.trim().parse::<f64>()? / 1024.0)
 }
 
 impl Drop for Process {
