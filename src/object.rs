@@ -57,15 +57,7 @@ impl ObjectKey {
             if value.is_empty() && !may_be_empty {
                 return Err(bad("it is empty"));
             }
-            if value.len() > 253 {
-                return Err(bad("it is longer than 253 bytes"));
-            }
-            if value == "." || value == ".." {
-                return Err(bad("it is a relative path"));
-            }
-            if value.chars().any(|c| c == '/' || c == '%' || c.is_control()) {
-                return Err(bad("it holds a slash, a percent sign or a control character"));
-            }
+            not_a_path_part(value).map_or(Ok(()), |why| Err(bad(why)))?;
         }
         Ok(Self(format!("{group}/{resource}/{namespace}/{name}").into()))
     }
@@ -96,7 +88,8 @@ impl ObjectKey {
     }
 
     /// The path of the object at `version` on any API server. Some kinds (roles, for one) may have
-    /// names with spaces or question marks: unencoded, such a path would name another object.
+    /// names with spaces or question marks, and a backup may say anything: unencoded, such a path would
+    /// name another object.
     pub fn url_path(&self, version: &str) -> String {
         let mut path = self.collection_path(version);
         path.push('/');
@@ -106,17 +99,28 @@ impl ObjectKey {
 
     /// The path that takes the POST which creates the object.
     pub fn collection_path(&self, version: &str) -> String {
-        let root = if self.group().is_empty() {
-            format!("/api/{version}")
-        } else {
-            format!("/apis/{}/{version}", self.group())
-        };
-        if self.namespace().is_empty() {
-            format!("{root}/{}", self.resource())
-        } else {
-            format!("{root}/namespaces/{}/{}", self.namespace(), self.resource())
+        let mut path = String::from(if self.group().is_empty() { "/api" } else { "/apis" });
+        let namespaces = if self.namespace().is_empty() { "" } else { "namespaces" };
+        for part in [self.group(), version, namespaces, self.namespace(), self.resource()] {
+            if !part.is_empty() {
+                path.push('/');
+                encode(&mut path, part, b"");
+            }
         }
+        path
     }
+}
+
+/// Why a text cannot stand between two slashes of a path.
+pub fn not_a_path_part(text: &str) -> Option<&'static str> {
+    if text.len() > 253 {
+        return Some("it is longer than 253 bytes");
+    }
+    if text == "." || text == ".." {
+        return Some("it is a relative path");
+    }
+    let odd = text.chars().any(|c| c == '/' || c == '%' || c.is_control());
+    odd.then_some("it holds a slash, a percent sign or a control character")
 }
 
 /// Appends `text` with all but the unreserved characters (RFC 3986 §2.1) and those in `keep` encoded.
@@ -327,6 +331,9 @@ mod tests {
         assert_eq!(key.to_string(), "deployments.apps ns/a.b:c");
         let odd = ObjectKey::new("", "configmaps", "ns", "a b?c#ä").unwrap();
         assert_eq!(odd.url_path("v1"), "/api/v1/namespaces/ns/configmaps/a%20b%3Fc%23%C3%A4");
+        let hostile = ObjectKey::new("g?", "r#", "n s", "x").unwrap();
+        let path = "/apis/g%3F/v1%2F..%2Fv2%3F/namespaces/n%20s/r%23/x";
+        assert_eq!(hostile.url_path("v1/../v2?"), path);
         let core = ObjectKey::new("", "namespaces", "", "x").unwrap();
         assert_eq!(core.url_path("v1"), "/api/v1/namespaces/x");
         assert_eq!(serde_json::to_string(&core).unwrap(), r#"["","namespaces","","x"]"#);

@@ -8,7 +8,7 @@ use super::contents::Owner;
 use super::keys::Keys;
 use super::layout::FORMAT;
 use super::record::PackRef;
-use crate::object::{Digest, ObjectKey, Set};
+use crate::object::{Digest, ObjectKey, Set, not_a_path_part};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -135,7 +135,9 @@ impl<'a> Line<'a> {
                 resource_version: Some(resource_version),
                 object: Some(object),
                 gone: None,
-            } => Some(Line::Object(ObjectLine { key, version, uid, resource_version, object })),
+            } if !version.is_empty() && not_a_path_part(&version).is_none() => {
+                Some(Line::Object(ObjectLine { key, version, uid, resource_version, object }))
+            }
             Written {
                 key,
                 version: None,
@@ -419,6 +421,20 @@ mod tests {
             );
         }
         assert_eq!(silent, [] as [usize; 0]);
+    }
+
+    #[test]
+    fn a_version_that_could_leave_its_path_makes_no_line() {
+        let read = |version| {
+            let key = r#"{"key":["","configmaps","ns","x"],"version":"#;
+            let line =
+                format!(r#"{key}"{version}","uid":"u","resourceVersion":"7","object":{{}}}}"#);
+            Line::decode(line.as_bytes()).is_some()
+        };
+        assert!(read("v1beta1"));
+        for version in ["", ".", "..", "v1/namespaces/other", "v1%2F", "v1\\n"] {
+            assert!(!read(version), "{version}");
+        }
     }
 
     #[test]
