@@ -36,6 +36,10 @@ const PACKS_OF_A_SIZE: u32 = 8;
 /// them all stays small, and a sealed pack fits into memory.
 const DOUBLINGS: u32 = 3;
 
+/// No writer puts more plain bytes into a pack: it closes one with the line that fills it, and leaves
+/// room for the header. A bomb ends here, whatever its commit says of it.
+const PLAIN_LIMIT: usize = (PLAIN_TARGET << DOUBLINGS) + 2 * LINE_LIMIT;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     pub format: u32,
@@ -163,12 +167,16 @@ pub enum PackError {
     Read(#[source] std::io::Error),
     #[error("line {line} is longer than {LINE_LIMIT} bytes")]
     LineTooLong { line: u64 },
+    #[error("it unpacks to more than {PLAIN_LIMIT} bytes")]
+    TooMuch,
     #[error("line {line} is not a line of a pack")]
     Line { line: u64 },
     #[error("its header is of another pack")]
     Header,
     #[error("it has {found} lines, the commit says {expected}")]
     Lines { found: u64, expected: u64 },
+    #[error("it has more than the {expected} lines of the commit")]
+    MoreLines { expected: u64 },
 }
 
 /// Seals lines into one pack in memory.
@@ -252,15 +260,22 @@ pub fn read(
     plain.window_log_max(WINDOW_LOG_MAX).map_err(PackError::Read)?;
     let mut plain = BufReader::with_capacity(64 * 1024, plain);
     let mut line = Vec::new();
-    let mut number = 0;
+    let (mut number, mut size) = (0, 0);
     while read_line(&mut plain, &mut line, number + 1)? {
         number += 1;
+        size += line.len() + 1;
+        if size > PLAIN_LIMIT {
+            return Err(PackError::TooMuch);
+        }
         if number == 1 {
             let header: Header = serde_json::from_slice(&line).map_err(|_| PackError::Header)?;
             if header.format != FORMAT || header.repository != repository || header.set != set {
                 return Err(PackError::Header);
             }
             continue;
+        }
+        if number - 1 > expected.lines {
+            return Err(PackError::MoreLines { expected: expected.lines });
         }
         let line = Line::decode(&line).ok_or(PackError::Line { line: number })?;
         if each(line).is_break() {

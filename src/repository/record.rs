@@ -8,6 +8,7 @@ use super::layout::{Mark, PackName, Repo};
 use crate::object::{Digest, GroupResource, Set};
 use crate::status::Frozen;
 use jiff::Timestamp;
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -145,8 +146,10 @@ pub struct Cut {
 pub struct SetContents {
     /// Oldest first; the newest line of a key wins. The first is the base.
     pub levels: Vec<Level>,
+    #[serde(deserialize_with = "count")]
     pub objects: u64,
     /// Added, changed and removed against the backup before.
+    #[serde(deserialize_with = "count")]
     pub changed: u64,
     /// Objects by kind.
     pub kinds: BTreeMap<String, u64>,
@@ -162,11 +165,23 @@ pub struct Level {
 pub struct PackRef {
     pub name: PackName,
     /// Of the sealed file, in bytes.
+    #[serde(deserialize_with = "count")]
     pub length: u64,
     /// Of the sealed file.
     pub sha256: Digest,
     /// Lines after the header.
+    #[serde(deserialize_with = "count")]
     pub lines: u64,
+}
+
+/// Below 2^53, where every reader of JSON reads integers alike; what fits into one record can then be
+/// added up without overflow.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let count = u64::deserialize(deserializer)?;
+    if count >= 1 << 53 {
+        return Err(D::Error::custom(format_args!("{count} is too large for a count")));
+    }
+    Ok(count)
 }
 
 impl Commit {

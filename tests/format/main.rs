@@ -2,6 +2,7 @@
 //!
 //! No server is needed: the repository is a folder, made and read by the library.
 
+mod fuzz;
 mod make;
 mod reader;
 mod tamper;
