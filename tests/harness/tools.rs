@@ -52,6 +52,19 @@ const MINIO: Tool = Tool {
     cold: "about 3 minutes",
 };
 
+/// What docs/format.md reads a backup with: `age` as its author builds it, `jq` in Go, and of `zstd` a
+/// small program over its decoder in Go. None shares code with what wrote the backup.
+const STOCK: [Tool; 3] = [
+    Tool { name: "age", module: "stock", package: "filippo.io/age/cmd/age", cold: "seconds" },
+    Tool { name: "zstd", module: "stock", package: "./zstd", cold: "seconds" },
+    Tool {
+        name: "jq",
+        module: "stock",
+        package: "github.com/itchyny/gojq/cmd/gojq",
+        cold: "seconds",
+    },
+];
+
 /// Folders in which a ready program is looked for, in this order.
 const FOLDERS: [&str; 2] = ["UNDERSTUDY_TEST_TOOLS", "KUBEBUILDER_ASSETS"];
 
@@ -73,6 +86,15 @@ pub async fn minio() -> Result<PathBuf> {
     find_or_build(&MINIO).await
 }
 
+/// The paths of `age`, `zstd` and `jq`.
+pub async fn stock() -> Result<Vec<PathBuf>> {
+    let mut programs = vec![];
+    for tool in &STOCK {
+        programs.push(find_or_build(tool).await?);
+    }
+    Ok(programs)
+}
+
 async fn find_or_build(tool: &Tool) -> Result<PathBuf> {
     for variable in FOLDERS {
         if let Some(folder) = std::env::var_os(variable) {
@@ -83,7 +105,7 @@ async fn find_or_build(tool: &Tool) -> Result<PathBuf> {
         }
     }
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools").join(tool.module);
-    let folder = cache_folder(&module)?;
+    let folder = cache_folder(tool, &module)?;
     let program = folder.join(tool.name);
     if program.is_file() {
         return Ok(program);
@@ -98,7 +120,7 @@ async fn find_or_build(tool: &Tool) -> Result<PathBuf> {
 }
 
 /// `~/.cache/understudy/test-tools/<hash>`
-fn cache_folder(module: &Path) -> Result<PathBuf> {
+fn cache_folder(tool: &Tool, module: &Path) -> Result<PathBuf> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute())
@@ -106,6 +128,9 @@ fn cache_folder(module: &Path) -> Result<PathBuf> {
         .ok_or("neither XDG_CACHE_HOME nor HOME is set")?;
     let mut text = std::fs::read(module.join("go.mod"))?;
     text.extend(std::fs::read(module.join("go.sum"))?);
+    if let Some(own) = tool.package.strip_prefix("./") {
+        text.extend(std::fs::read(module.join(own).join("main.go"))?);
+    }
     Ok(base.join("understudy/test-tools").join(Digest::of(&text).short()))
 }
 
@@ -166,11 +191,14 @@ fn check_go(module: &Path) -> Result<()> {
         Err(error) => format!("`go` cannot be started: {error}"),
     };
     let wanted = go_mod_value(module, "go ")?;
+    let servers = [&ETCD, &APISERVER, &CONTROLLERS, &MINIO];
+    let names: Vec<_> = servers.into_iter().chain(&STOCK).map(|tool| tool.name).collect();
     Err(format!(
         "the test servers are built with Go {wanted} or newer, and {problem}\n\
          Get it from https://go.dev/dl/ or the distribution's packages, or set {} to a folder that \
-         holds {}, {}, {} and {}.",
-        FOLDERS[0], ETCD.name, APISERVER.name, CONTROLLERS.name, MINIO.name
+         holds {}.",
+        FOLDERS[0],
+        names.join(", ")
     )
     .into())
 }

@@ -18,6 +18,7 @@ mod no_change_writes_nothing;
 mod prune_spares_foreign_objects;
 mod restart_resumes;
 mod split_brain_is_fenced;
+mod stock_tools;
 mod storage;
 mod storage_outage;
 mod storage_that_cannot_fence;
