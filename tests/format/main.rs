@@ -2,8 +2,10 @@
 //!
 //! No server is needed: the repository is a folder, made and read by the library.
 
+mod fixture;
 mod fuzz;
 mod make;
+mod newer;
 mod reader;
 mod tamper;
 
