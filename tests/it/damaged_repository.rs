@@ -3,7 +3,7 @@
 
 use crate::harness::Result;
 use crate::harness::config::Config;
-use crate::harness::daemon::{Daemon, cli_on, new_key};
+use crate::harness::daemon::{cli_on, new_key};
 use crate::harness::hub::Hub;
 use crate::scene::{
     DEADLINE, FIRST, Record, SECOND, SOON, Scene, files, hub_path, in_sync, journal, metric,
@@ -74,7 +74,7 @@ async fn nothing_of_a_damaged_backup_reaches_a_hub() -> Result<()> {
     let mut second = scene.start_second().await?;
     second.until(DEADLINE, "the undamaged backup", in_sync).await?;
     assert!(restore_writes(&scene.pair.passive)? > writes, "the deltas bring changes");
-    Ok(())
+    scene.canary_is_seen_nowhere(&[&second]).await
 }
 
 async fn check(scene: &Scene, case: &Case) -> Result<()> {
@@ -242,10 +242,12 @@ async fn a_repository_under_another_key_is_not_read() -> Result<()> {
     let other = scene.scratch.path().join("other");
     new_key(&other)?;
     scene.second = Config::new(SECOND, "passive", &other)?.with_directory(&scene.repository);
-    let _second: Daemon = scene.start_second().await?;
+    let second = scene.start_second().await?;
     let message =
         until_condition(&scene.pair.passive, SECOND, "Ready", "False", "KeyMissing").await?;
     assert!(message.contains("does not hold"), "{message}");
+    // Long before anybody wants to promote it (F33).
+    assert_ne!(metric(&second, "understudy_standby_ready").await?, Some(1.0));
     assert_eq!(restore_writes(&scene.pair.passive)?, 0);
     let output = cli_on(&scene.pair.passive, &scene.second_file()?, &["backup", "list"])?;
     assert_eq!(output.status.code(), Some(12));

@@ -1,5 +1,6 @@
 //! What changes on the primary reaches the passive hub, and nothing else there is touched.
 
+use crate::canary;
 use crate::harness::bare::Api;
 use crate::harness::compare::{Place, compare, snapshot};
 use crate::harness::daemon::Daemon;
@@ -33,7 +34,8 @@ const POLICY: &str =
 async fn delta_reaches_the_passive() -> Result<()> {
     let stage = Stage::set("delta", |config| config).await?;
     let (source, target) = (stage.pair.primary.api()?, stage.pair.passive.api()?);
-    let items = fleet::demo(CLUSTERS, 7);
+    let mut items = fleet::demo(CLUSTERS, 7);
+    items.extend(canary::items());
     fleet::populate(&source, &items, CONNECTIONS).await?;
     add_movers(&source).await?;
     let primary = stage.start_primary().await?;
@@ -116,11 +118,11 @@ async fn deselected_while_the_standby_was_away(
     stage.backup(&primary).await?;
     assert_eq!(credentials_levels(stage).await?, 1, "and once more");
 
-    stage.start_passive().await?;
+    let passive = stage.start_passive().await?;
     let left = target.get_json(login).await?;
     assert_eq!(left["metadata"]["uid"], before["metadata"]["uid"], "it stays");
     assert!(!left.to_string().contains("understudy.dev/pair"), "it is not ours any more");
-    Ok(())
+    stage.canary_is_seen_nowhere(&[&primary, &passive]).await
 }
 
 /// A secret of so many bytes that do not compress.

@@ -1,5 +1,6 @@
 //! The promises, on real API servers and a real S3 server; one module a promise.
 
+mod canary;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod scene;

@@ -31,10 +31,9 @@ async fn every_role_goes_on_after_a_kill() -> Result<()> {
 
     first.kill9();
     let second = promoted_in_mid_activation(&scene, second).await?;
-    drop(second);
     let everything = [Set::Credentials, Set::Resources, Set::Activation];
     assert_eq!(differences(&scene, &everything).await?, Vec::<String>::new());
-    Ok(())
+    scene.canary_is_seen_nowhere(&[&second]).await
 }
 
 /// The term stays, and the first backup of the new process holds what changed meanwhile.

@@ -1,6 +1,7 @@
 //! Two hubs, a repository in a folder, and the configuration of a daemon on each: what most tests
 //! of a running pair need, and how they look at it.
 
+use crate::canary;
 use crate::harness::config::Config;
 use crate::harness::daemon::{Daemon, cli_on, new_key};
 use crate::harness::fleet::{self, Item};
@@ -36,10 +37,14 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// A fresh pair with a fleet of so many clusters on the first hub; no daemon runs yet.
+    /// A fresh pair with a fleet of so many clusters and the canaries on the first hub; no daemon runs
+    /// yet.
     pub(crate) async fn set(clusters: usize) -> Result<Self> {
         let pair = Pair::fresh().await?;
-        let items = if clusters == 0 { vec![] } else { fleet::demo(clusters, SEED) };
+        let mut items = if clusters == 0 { vec![] } else { fleet::demo(clusters, SEED) };
+        if clusters > 0 {
+            items.extend(canary::items());
+        }
         fleet::populate(&pair.primary.api()?, &items, CONNECTIONS).await?;
         let scratch = Scratch::new()?;
         let (key, repository) = (scratch.path().join("key"), scratch.path().join("repository"));
@@ -88,6 +93,23 @@ impl Scene {
             status::newest(seen).filter(|id| Some(*id) != before.as_deref()).map(str::to_owned)
         };
         daemon.until(DEADLINE, "a newer backup", newer).await
+    }
+
+    /// At the end of a test, with both hubs there: what was planted is seen nowhere.
+    pub(crate) async fn canary_is_seen_nowhere(&self, daemons: &[&Daemon]) -> Result<()> {
+        let (first, second) = (self.first_file()?, self.second_file()?);
+        let hubs: [(&Hub, &Path); 2] =
+            [(&self.pair.primary, &first), (&self.pair.passive, &second)];
+        let mut everything = stored(&self.repository)?;
+        for path in
+            [self.repository.join("repo")].into_iter().chain(files(&self.repository.join("beats"))?)
+        {
+            let bytes = std::fs::read(&path)?;
+            everything.insert(path, bytes);
+        }
+        let everything =
+            everything.into_iter().map(|(path, bytes)| (path.display().to_string(), bytes));
+        canary::is_seen_nowhere(everything, self.scratch.path(), &hubs, daemons).await
     }
 
     pub(crate) fn keys_of(&self, set: Set) -> BTreeSet<&ObjectKey> {

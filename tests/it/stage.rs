@@ -1,6 +1,7 @@
 //! What most promises are shown on: two hubs, a repository of their own in the S3 server, and a
 //! configuration file each. The daemons are started by the test, which they outlive in no case.
 
+use crate::canary;
 use crate::harness::config::Config;
 use crate::harness::daemon::{Daemon, cli_on, new_key};
 use crate::harness::hub::{AuditEvent, DAEMON_USER, Hub};
@@ -71,6 +72,16 @@ impl Stage {
             })
             .await?;
         Ok(daemon)
+    }
+
+    /// At the end of a test whose fleet holds the canaries: they are seen nowhere.
+    pub(crate) async fn canary_is_seen_nowhere(&self, daemons: &[&Daemon]) -> Result<()> {
+        let hubs: [(&Hub, &Path); 2] = [
+            (&self.pair.primary, &self.primary_config),
+            (&self.pair.passive, &self.passive_config),
+        ];
+        let stored = self.repository.stored().await?;
+        canary::is_seen_nowhere(stored, self.repository.folder(), &hubs, daemons).await
     }
 
     /// An operator changes the passive's file.
@@ -183,20 +194,24 @@ impl Repository {
 
     /// Every object that the bucket holds below the prefix, as any reader of the bucket sees it.
     pub(crate) async fn stored(&self) -> Result<BTreeMap<String, Bytes>> {
-        let client = self.s3.client();
-        let mut stored = BTreeMap::new();
-        let mut pages =
-            client.list_objects_v2().bucket(BUCKET).prefix(&self.prefix).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            for object in page?.contents() {
-                let key = object.key().ok_or("an object without a key")?;
-                let answer = client.get_object().bucket(BUCKET).key(key).send().await?;
-                let name = key.strip_prefix(&self.prefix).unwrap_or(key).to_owned();
-                stored.insert(name, answer.body.collect().await?.into_bytes());
-            }
-        }
-        Ok(stored)
+        stored_in(self.s3, &self.prefix).await
     }
+}
+
+/// Every object below a prefix of a bucket.
+pub(crate) async fn stored_in(s3: &S3, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
+    let client = s3.client();
+    let mut stored = BTreeMap::new();
+    let mut pages = client.list_objects_v2().bucket(BUCKET).prefix(prefix).into_paginator().send();
+    while let Some(page) = pages.next().await {
+        for object in page?.contents() {
+            let key = object.key().ok_or("an object without a key")?;
+            let answer = client.get_object().bucket(BUCKET).key(key).send().await?;
+            let name = key.strip_prefix(prefix).unwrap_or(key).to_owned();
+            stored.insert(name, answer.body.collect().await?.into_bytes());
+        }
+    }
+    Ok(stored)
 }
 
 /// Those below `packs/`.

@@ -1,15 +1,18 @@
 //! The storage or the API server is away, at the start or later: daemons keep running, say what is
 //! missing, lose nothing, and go on by themselves when it is back.
 
+use crate::canary;
 use crate::harness::daemon::{Daemon, cli_on};
-use crate::harness::hub::NAMESPACE;
+use crate::harness::hub::{Hub, NAMESPACE};
 use crate::harness::s3::S3;
 use crate::harness::{Result, status};
 use crate::scene::{
     DEADLINE, FIRST, SECOND, SOON, Scene, differences, in_sync, metric, restore_writes,
     until_condition, until_metric, until_role,
 };
+use crate::stage::stored_in;
 use serde_json::{Value, json};
+use std::path::Path;
 use understudy::object::Set;
 
 const UP: &str = "understudy_storage_up";
@@ -53,7 +56,10 @@ async fn the_storage_goes_away_and_comes_back() -> Result<()> {
         assert!(!log.contains("access_key"), "credentials are nobody's business: {log}");
     }
     assert_eq!(differences(&scene, &passive).await?, Vec::<String>::new());
-    Ok(())
+    let (one, other) = (scene.first_file()?, scene.second_file()?);
+    let hubs: [(&Hub, &Path); 2] = [(&scene.pair.primary, &one), (&scene.pair.passive, &other)];
+    let stored = stored_in(&s3, "pair/").await?;
+    canary::is_seen_nowhere(stored, scene.scratch.path(), &hubs, &[&first, &second]).await
 }
 
 /// The backup fails as a whole: no part of it is ever seen. The next one holds everything.

@@ -27,7 +27,7 @@ async fn a_standby_takes_over_and_the_old_primary_stays_fenced() -> Result<()> {
     returns_fenced(&mut scene, &mut first).await?;
     let everything = [Set::Credentials, Set::Resources, Set::Activation];
     assert_eq!(differences(&scene, &everything).await?, Vec::<String>::new());
-    Ok(())
+    scene.canary_is_seen_nowhere(&[&second]).await
 }
 
 async fn refused_while_the_primary_lives(scene: &Scene, second: &mut Daemon) -> Result<()> {
