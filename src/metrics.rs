@@ -313,6 +313,9 @@ mod tests {
             "storage_up 1",
             "sync_deadline_timestamp_seconds 1795196702",
             "sync_last_success_timestamp_seconds 1795196104",
+            "verify_damaged_objects 0",
+            "verify_deadline_timestamp_seconds 1795347432",
+            "verify_last_success_timestamp_seconds 1795174632",
             "writer_conflict 0",
         ];
         assert_eq!(shown(&samples::passive()), expected);
@@ -340,6 +343,8 @@ mod tests {
         assert!(!has(&samples::passive(), "backup_deadline"));
         assert!(!has(&samples::fenced(), "backup_deadline"));
         assert!(!has(&samples::fenced(), "standby_ready"));
+        assert!(has(&samples::primary(), "verify_deadline"));
+        assert!(!has(&samples::fenced(), "verify_deadline"));
         assert!(has(&samples::promoting(), "promotion_running 1"));
     }
 

@@ -8,20 +8,24 @@
 //! another version reads it. Therefore fields may be added, never renamed, and every field that was
 //! added has a default.
 
+mod board;
 pub mod conditions;
 pub mod notice;
 pub mod problem;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod verdict;
+pub mod verification;
 pub mod words;
+
+pub use board::Board;
+pub use verification::VerifyFacts;
 
 use crate::object::Set;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
+use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,6 +98,8 @@ pub struct Snapshot {
     pub backups_in_storage: usize,
     pub oldest_backup_at: Option<Timestamp>,
     pub sync: SyncFacts,
+    #[serde(default)]
+    pub verify: VerifyFacts,
     pub peers: Vec<Peer>,
     pub promotion: PromotionFacts,
     /// What became of the last request of the command line.
@@ -154,6 +160,7 @@ impl Snapshot {
             backups_in_storage: 0,
             oldest_backup_at: None,
             sync: SyncFacts::default(),
+            verify: VerifyFacts::default(),
             peers: Vec::new(),
             promotion: PromotionFacts::default(),
             answer: None,
@@ -451,7 +458,7 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Run {
-    /// `backup`, `sync`, `promotion`
+    /// `backup`, `sync`, `verify`, `promotion`
     pub what: String,
     pub at: Timestamp,
     pub seconds: f64,
@@ -460,41 +467,4 @@ pub struct Run {
     pub changed: u64,
     pub failed: u64,
     pub message: String,
-}
-
-/// Shared by all loops of a daemon. Cheap to clone.
-#[derive(Clone)]
-pub struct Board {
-    snapshot: Arc<Mutex<Snapshot>>,
-    changed: watch::Sender<u64>,
-}
-
-impl Board {
-    pub fn new(snapshot: Snapshot) -> Self {
-        Self { snapshot: Arc::new(Mutex::new(snapshot)), changed: watch::Sender::new(0) }
-    }
-
-    pub fn read(&self) -> Snapshot {
-        self.lock().clone()
-    }
-
-    pub fn update<T>(&self, change: impl FnOnce(&mut Snapshot) -> T) -> T {
-        let value = change(&mut self.lock());
-        self.changed.send_modify(|version| *version += 1);
-        value
-    }
-
-    /// A loop's sign of life. Long work ticks between its steps, or `/livez` takes it for stalled.
-    pub fn tick(&self, name: &str, now: Timestamp) {
-        self.update(|snapshot| snapshot.loops.insert(name.to_owned(), now));
-    }
-
-    /// Wakes when anything was updated.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Snapshot> {
-        self.snapshot.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
 }

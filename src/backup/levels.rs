@@ -10,7 +10,9 @@
 
 use crate::object::{GroupResource, Set};
 use crate::repository::chain::Backup;
+use crate::repository::layout::pack_key;
 use crate::repository::record::{Level, PackRef, SetContents};
+use crate::repository::verify::packs_by_set;
 use std::collections::BTreeSet;
 
 /// A set never needs more. It has more only while it can neither be merged nor be written anew.
@@ -83,6 +85,12 @@ pub(super) fn sets_to_write_anew(
         }
     };
     Set::ALL.into_iter().filter(must).collect()
+}
+
+/// The sets of which a pack is one of these objects (`packs/…`).
+pub(super) fn sets_that_need(objects: &BTreeSet<String>, before: Option<&Backup>) -> BTreeSet<Set> {
+    let packs = before.into_iter().flat_map(|before| packs_by_set(&before.commit));
+    packs.filter(|(_, pack)| objects.contains(&pack_key(&pack.name))).map(|(set, _)| set).collect()
 }
 
 /// Whether the set held objects of the kind, or of any kind of the group.

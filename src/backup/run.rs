@@ -2,7 +2,7 @@
 
 use super::BackupError;
 use super::changes::{Catalogue, Changes, Unlisted};
-use super::levels::{holds, sets_to_write_anew};
+use super::levels::{holds, sets_that_need, sets_to_write_anew};
 use super::merge::{Merger, Tails};
 use super::sealer::{NamespaceLabels, RunHeader, Sealer, Wanted};
 use super::upload::{Levels, upload};
@@ -114,12 +114,14 @@ impl Primary {
     }
 
     /// Takes one backup under `writer`'s term. The time-out is for what comes before the commit: a
-    /// commit that was begun is carried through to a definite answer.
+    /// commit that was begun is carried through to a definite answer. A set that needs one of the
+    /// objects in `damaged` is written anew.
     pub async fn run(
         &mut self,
         journal: &Mutex<Journal>,
         writer: &Writer,
         timeout: Duration,
+        damaged: &BTreeSet<String>,
     ) -> Result<BackupDone, BackupError> {
         let started = crate::clock::monotonic();
         let (repository, before) = {
@@ -129,6 +131,7 @@ impl Primary {
             (journal.repository().to_owned(), before)
         };
         let (before, catalogue) = self.catalogue_of(before, writer.epoch).await?;
+        self.damaged.extend(sets_that_need(damaged, before.as_deref()));
         let capture: BoxFuture<'_, _> =
             Box::pin(self.capture(&repository, writer, before.as_deref(), catalogue));
         let captured = tokio::time::timeout(timeout, capture).await;

@@ -147,8 +147,11 @@ pub fn text(seen: &Seen, now: Timestamp) -> String {
         text.push_str(&sets(snapshot, at));
         text.push('\n');
     }
-    let facts =
-        [("storage", storage(snapshot)), ("keys", keys(snapshot)), ("next", next(snapshot, at))];
+    let facts = [
+        ("storage", storage(snapshot, at)),
+        ("keys", keys(snapshot)),
+        ("next", next(snapshot, at)),
+    ];
     for (name, fact) in facts.into_iter().filter(|(_, fact)| !fact.is_empty()) {
         let _ = writeln!(text, "{name:<9} {fact}");
     }
@@ -238,7 +241,7 @@ fn last_sync(snapshot: &Snapshot, now: Timestamp) -> String {
     format!("{}{ago}", outcome.name())
 }
 
-fn storage(snapshot: &Snapshot) -> String {
+fn storage(snapshot: &Snapshot, now: Timestamp) -> String {
     let storage = &snapshot.storage;
     let mut parts = vec![format!(
         "{}  {}",
@@ -259,6 +262,9 @@ fn storage(snapshot: &Snapshot) -> String {
     if let Some(at) = snapshot.oldest_backup_at {
         let newest = snapshot.newest.as_ref().map_or(at, |newest| newest.at);
         parts.push(format!("since {}", clock(at, newest)));
+    }
+    if let Some(at) = snapshot.verify.last_success_at {
+        parts.push(format!("last verify {} ago", age_of(at, now)));
     }
     parts.join(", ")
 }
@@ -281,7 +287,10 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> String {
         Some(Role::Passive) => ("sync", snapshot.sync.next_run_at),
         Some(Role::Promoting | Role::Fenced) | None => return String::new(),
     };
-    at.map_or(String::new(), |at| format!("{what} {}", until(at, now)))
+    let next = [(what, at), ("verify", snapshot.verify.next_run_at)];
+    let next = next.into_iter().filter_map(|(what, at)| Some((what, at?)));
+    let next = next.map(|(what, at)| format!("{what} {}", until(at, now)));
+    next.collect::<Vec<_>>().join(" · ")
 }
 
 #[cfg(test)]
@@ -312,9 +321,9 @@ credentials  20261120-173000-42  20261120-173000-42  7m         29,387  changed,
 resources    20261120-173000-42  20261120-173000-42  7m         14,886  changed, 2m ago
 activation   20261120-173000-42  held back           7m         51,422  restored only at promotion
 
-storage   s3://hub-dr/eu-hubs/  ok 38ms, clock skew 0.1s, 48 backups, since 2026-10-22 17:37Z
+storage   s3://hub-dr/eu-hubs/  ok 38ms, clock skew 0.1s, 48 backups, since 2026-10-22 17:37Z, last verify 6h ago
 keys      2 known, newest backup opens
-next      sync in 2m50s
+next      sync in 2m50s · verify in 18h
 "
         );
     }
@@ -337,7 +346,7 @@ credentials  20261120-173000-42  7m         29,387        3
 resources    20261120-173000-42  7m         14,886       12
 activation   20261120-173000-42  7m         51,422        0
 
-storage   s3://hub-dr/eu-hubs/  ok 38ms, clock skew 0.1s, 48 backups, since 2026-10-22 17:37Z
+storage   s3://hub-dr/eu-hubs/  ok 38ms, clock skew 0.1s, 48 backups, since 2026-10-22 17:37Z, last verify 6h ago
 keys      2 known, newest backup opens
 problem   Fenced  eu-2 holds epoch 8, seen here at 16:37Z: this hub writes nothing
           -> keep its controllers stopped (rejoin is still to come)

@@ -148,6 +148,8 @@ pub(super) struct Promotion {
 pub(super) struct Objectives {
     pub rpo: Time,
     pub rto: Time,
+    /// How often the daemon reads the stored backups again.
+    pub verify_every: Time,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

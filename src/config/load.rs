@@ -203,7 +203,6 @@ mod tests {
             "http: {auth: none}",
             "http: {tls: {}}",
             "schedule: {missedRun: once}",
-            "objectives: {verifyEvery: 1d}",
             "objectives: {drillEvery: 90d}",
             "passive: {drift: report}",
             "conflict: []",

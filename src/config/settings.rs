@@ -146,6 +146,8 @@ pub struct Promotion {
 pub struct Objectives {
     pub rpo: Duration,
     pub rto: Duration,
+    /// How often the stored backups are read again.
+    pub verify_every: Duration,
 }
 
 #[derive(Clone, Debug)]

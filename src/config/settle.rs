@@ -22,6 +22,7 @@ use std::time::Duration;
 const API_VERSION: &str = "understudy.dev/v1alpha1";
 const KIND: &str = "HubConfig";
 
+const DAY: Duration = Duration::from_hours(24);
 /// A shorter interval or time limit is a loop that does nothing but wake up.
 const SHORTEST: Duration = Duration::from_millis(100);
 /// A longer one is a slip of the pen, and could not be added to a date.
@@ -422,10 +423,11 @@ impl Notes<'_> {
     }
 
     fn objectives(&mut self, written: file::Objectives) -> Objectives {
-        let file::Objectives { rpo, rto } = written;
+        let file::Objectives { rpo, rto, verify_every } = written;
         Objectives {
             rpo: self.time("objectives.rpo", rpo, Duration::from_hours(1)),
             rto: self.time("objectives.rto", rto, Duration::from_mins(15)),
+            verify_every: self.time("objectives.verifyEvery", verify_every, DAY),
         }
     }
 

@@ -52,6 +52,12 @@ impl Beats {
         self.repository.send_replace(Some(repository));
     }
 
+    /// Waits until the repository is open.
+    pub(super) async fn repository(&self) -> Option<Arc<Repository>> {
+        let mut repositories = self.repository.subscribe();
+        repositories.wait_for(Option::is_some).await.ok()?.clone()
+    }
+
     /// How long `hub` has shown nothing new, over the looks that were complete.
     pub(super) fn silent_for(&self, hub: &str) -> Duration {
         let seen = self.seen();
@@ -88,15 +94,11 @@ impl Beats {
 
 /// Beats and looks for the beats of others, as long as the daemon runs.
 pub(super) async fn run(shared: Shared, hub_uid: String, stop: CancellationToken) {
-    let mut repositories = shared.beats.repository.subscribe();
     let own = HubId { name: shared.settings.hub.name.clone(), uid: hub_uid };
     let run = format!("{:032x}", crate::clock::random());
     let mut counter = 0;
     let work = async {
-        let Ok(repository) = repositories.wait_for(Option::is_some).await.map(|r| r.clone()) else {
-            return;
-        };
-        let Some(repository) = repository else { return };
+        let Some(repository) = shared.beats.repository().await else { return };
         // A first beat with the wrong role would stand there for ever if this process died right after
         // it. A hub that does not find its role beats all the same.
         let _ = tokio::time::timeout(shared.settings.hub.heartbeat, role_is_known(&shared)).await;

@@ -3,7 +3,7 @@
 //! A job takes what it needs, works to its end (or to the next object when it is cancelled) and tells
 //! the board what happened. What it decides for the roles, it decides in the journal.
 
-use super::{Shared, surface};
+use super::{Shared, surface, verification};
 use crate::backup::{BackupDone, Primary};
 use crate::config::settings::Settings;
 use crate::metrics::{Action, Phase};
@@ -221,7 +221,8 @@ pub(super) async fn backup(
     });
     let mut primary = primary.lock().await;
     let timeout = shared.settings.schedule.timeout;
-    let result = primary.run(&repository.journal, &writer, timeout).await;
+    let damaged = verification::damaged(&shared.board);
+    let result = primary.run(&repository.journal, &writer, timeout, &damaged).await;
     let view = repository.journal.lock().await.view().clone();
     surface::show_view(&shared.board, &view, &writer.hub);
     let run = Run {

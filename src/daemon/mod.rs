@@ -19,6 +19,7 @@ mod control;
 mod jobs;
 mod requests;
 mod surface;
+mod verification;
 
 use crate::config::settings::{Encryption, Settings};
 use crate::kube_client;
@@ -162,7 +163,7 @@ pub async fn run(settings: Settings, place: Place, signals: Signals) -> Result<(
         let found = find_hub(&client, &place.namespace, &settings.hub.name, &board);
         let Some(found) = stop.run_until_cancelled(found).await else { return Ok(()) };
         let (hub, uid) = found?;
-        surface::remember(&board, &hub, &uid);
+        surface::remember(&board, &hub, &uid, settings.objectives.verify_every);
         let (events, deliver) = kube_status::events::events(client.clone(), &hub);
         tasks.spawn(deliver);
         let (namespace, name) = (place.namespace.clone(), settings.hub.name.clone());
@@ -186,6 +187,7 @@ pub async fn run(settings: Settings, place: Place, signals: Signals) -> Result<(
         tasks.spawn(surface::tell_events(shared.clone(), stop.clone()));
         tasks.spawn(requests::watch(shared.clone(), sender, stop.clone()));
         tasks.spawn(beats::run(shared.clone(), uid.clone(), stop.clone()));
+        tasks.spawn(verification::run(shared.clone(), stop.clone()));
         control::Control::new(shared, uid, tasks.clone(), stop.clone()).run(nudges).await
     };
     let patience = async {

@@ -38,14 +38,17 @@ pub(super) fn router(settings: &Settings, board: &Board, metrics: &Arc<Metrics>)
 }
 
 /// What the `Hub` resource remembers from before this start.
-pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str) {
+pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str, verify_every: Duration) {
     let before = hub.status.clone().unwrap_or_default();
+    let verify = before.snapshot().map(|known| known.verify).unwrap_or_default();
     let HubStatus { epoch, watermark, promotion, .. } = before;
     let promotion = promotion.unwrap_or_default();
     board.update(|s| {
         hub_uid.clone_into(&mut s.hub_id);
         s.epoch = epoch;
         s.watermark = watermark;
+        s.verify = verify;
+        s.verify.starting(verify_every, s.started_at);
         s.promotion.request = promotion.request;
         s.promotion.expected_epoch = promotion.expected_epoch;
         s.promotion.trigger = promotion.trigger;

@@ -383,6 +383,8 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Markup {
                         (count(snapshot.backups_in_storage as u64))
                         @if let Some(at) = snapshot.oldest_backup_at { ", the oldest " (age_of(at, now)) " old" }
                     }
+                    dt { "Verified" }
+                    dd { (verified(snapshot, now)) }
                 }
             }
             section {
@@ -415,6 +417,18 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Markup {
                 }
             }
         }
+    }
+}
+
+fn verified(snapshot: &Snapshot, now: Timestamp) -> Markup {
+    let facts = &snapshot.verify;
+    html! {
+        @match facts.last_success_at {
+            Some(at) => { "found sound " (age_of(at, now)) " ago" },
+            None => { "not found sound yet" },
+        }
+        @if facts.damaged_objects > 0 { " " span.tag.bad { (count(facts.damaged_objects)) " damaged" } }
+        @if let Some(at) = facts.next_run_at { small { "next " (until(at, now)) } }
     }
 }
 

@@ -249,6 +249,7 @@ fn facts(snapshot: &Snapshot) -> serde_json::Value {
     small.promotion.failed.truncate(MAX_LISTED);
     small.backup.failed_groups.truncate(MAX_LISTED);
     small.peers.truncate(MAX_LISTED);
+    small.verify.damaged.truncate(MAX_LISTED);
     while small.sync.failed.len() > MAX_LISTED {
         small.sync.failed.pop_last();
     }

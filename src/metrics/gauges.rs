@@ -62,6 +62,9 @@ pub fn gauges(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
         Some(Role::Passive) => all.extend(passive(snapshot, now)),
         Some(Role::Promoting | Role::Fenced) | None => {}
     }
+    if matches!(snapshot.role, Some(Role::Primary | Role::Passive)) {
+        all.extend(verification(snapshot));
+    }
     all.retain(|gauge| !gauge.series.is_empty());
     all
 }
@@ -215,6 +218,31 @@ fn repository(snapshot: &Snapshot) -> Vec<Gauge> {
             time(snapshot.newest.as_ref().map(|newest| newest.at)),
         ),
     ]
+}
+
+/// Only the hubs that verify have a deadline.
+fn verification(snapshot: &Snapshot) -> Vec<Gauge> {
+    let facts = &snapshot.verify;
+    let mut all = vec![
+        one(
+            "understudy_verify_last_success_timestamp_seconds",
+            "When the stored backups were last read and found sound.",
+            time(facts.last_success_at),
+        ),
+        one(
+            "understudy_verify_damaged_objects",
+            "Stored objects of which the last verifications found that they are damaged.",
+            number(facts.damaged_objects),
+        ),
+    ];
+    if let Some(deadline) = facts.deadline_at {
+        all.push(one(
+            "understudy_verify_deadline_timestamp_seconds",
+            "When the stored backups are to be found sound again at the latest.",
+            time(Some(deadline)),
+        ));
+    }
+    all
 }
 
 fn promotion(snapshot: &Snapshot) -> Vec<Gauge> {

@@ -2,7 +2,8 @@
 //! authenticated, decrypted and counted, and the counts by kind are compared with the commit.
 //!
 //! Backups share packs. Checked oldest first, each pack is fetched once as long as a backup continues
-//! the one before it. What may go wrong: a pack that several backups name is damaged; each of them is
+//! the one before it. Pack by pack ([`check_pack`]) it takes no more memory than one, and says as much
+//! about the storage: a commit authenticates every byte of its packs. What may go wrong: a pack that several backups name is damaged; each of them is
 //! then damaged, and says so by that pack's name. An unreachable storage is no finding, but an error.
 
 use super::chain::Backup;
@@ -61,11 +62,7 @@ impl Verifier {
         let mut faults = vec![];
         for (set, reference) in packs_by_set(&backup.commit) {
             if !self.looked.contains_key(&reference.name) {
-                let fault = match self.packs.check(reference, set).await {
-                    Ok(()) => None,
-                    Err(error) if error.is_damage() => Some(of_pack(&reference.name, &error)),
-                    Err(error) => return Err(error),
-                };
+                let fault = check_pack(&self.packs, set, reference).await?;
                 self.looked.insert(reference.name.clone(), fault);
             }
             faults.extend(self.looked.get(&reference.name).cloned().flatten());
@@ -75,6 +72,19 @@ impl Verifier {
             faults.push(of_commit(backup, chain(first)));
         }
         Ok(faults)
+    }
+}
+
+/// What is wrong with one pack, if anything.
+pub async fn check_pack(
+    packs: &PackStore,
+    set: Set,
+    reference: &PackRef,
+) -> Result<Option<Fault>, PacksError> {
+    match packs.check(reference, set).await {
+        Ok(()) => Ok(None),
+        Err(error) if error.is_damage() => Ok(Some(of_pack(&reference.name, &error))),
+        Err(error) => Err(error),
     }
 }
 

@@ -39,6 +39,8 @@ pub enum Type {
     /// Of a passive hub: a promotion would be accepted if the primary were silent.
     Promotable,
     PrimaryAlive,
+    /// What is stored was read again and is sound.
+    Verified,
     KeysAvailable,
     ConfigValid,
     /// Normal: False.
@@ -48,13 +50,14 @@ pub enum Type {
 }
 
 impl Type {
-    pub const ALL: [Type; 10] = [
+    pub const ALL: [Type; 11] = [
         Type::Ready,
         Type::StorageAvailable,
         Type::BackupCurrent,
         Type::Synced,
         Type::Promotable,
         Type::PrimaryAlive,
+        Type::Verified,
         Type::KeysAvailable,
         Type::ConfigValid,
         Type::WriterConflict,
@@ -88,6 +91,7 @@ pub fn conditions(snapshot: &Snapshot, now: Timestamp) -> Vec<Condition> {
                 Type::Synced => synced(snapshot, &problems, now),
                 Type::Promotable => promotable(snapshot, &problems),
                 Type::PrimaryAlive => primary_alive(snapshot, now),
+                Type::Verified => verified(snapshot, &problems, now),
                 Type::KeysAvailable => keys(snapshot, &problems),
                 Type::ConfigValid => or_problem(&problems, &[Reason::ConfigRejected], || {
                     (State::True, Reason::ConfigValid, "the running settings are the file's".into())
@@ -224,6 +228,14 @@ fn primary_alive(snapshot: &Snapshot, now: Timestamp) -> Verdict {
     }
 }
 
+fn verified(snapshot: &Snapshot, problems: &[Problem], now: Timestamp) -> Verdict {
+    let reasons = [Reason::VerifyDamaged, Reason::KeyMissing, Reason::VerifyStale];
+    or_problem(problems, &reasons, || match snapshot.verify.last_success_at {
+        Some(at) => (State::True, Reason::Verified, format!("found sound at {}", clock(at, now))),
+        None => starting(),
+    })
+}
+
 fn keys(snapshot: &Snapshot, problems: &[Problem]) -> Verdict {
     or_problem(problems, &[Reason::KeyMissing], || match snapshot.keys.known {
         0 => starting(),
@@ -270,6 +282,7 @@ mod tests {
                 "Synced=Unknown NotPassive",
                 "Promotable=False NotPassive",
                 "PrimaryAlive=Unknown PrimaryUnknown",
+                "Verified=Unknown Starting",
                 "KeysAvailable=Unknown Starting",
                 "ConfigValid=True ConfigValid",
                 "WriterConflict=False NoConflict",
@@ -289,6 +302,7 @@ mod tests {
                 "Synced=Unknown NotPassive",
                 "Promotable=False NotPassive",
                 "PrimaryAlive=True PrimaryAlive",
+                "Verified=True Verified",
                 "KeysAvailable=True KeysAvailable",
                 "ConfigValid=True ConfigValid",
                 "WriterConflict=False NoConflict",
@@ -304,6 +318,7 @@ mod tests {
                 "Synced=True InSync",
                 "Promotable=True Promotable",
                 "PrimaryAlive=False PrimarySilent",
+                "Verified=True Verified",
                 "KeysAvailable=True KeysAvailable",
                 "ConfigValid=True ConfigValid",
                 "WriterConflict=False NoConflict",

@@ -113,7 +113,7 @@ pub fn notices(old: &Snapshot, new: &Snapshot, now: Timestamp) -> Vec<Notice> {
 }
 
 /// The problems whose beginning is an Event. The others are seen in the conditions.
-const TOLD: [(Reason, EventReason); 12] = [
+const TOLD: [(Reason, EventReason); 13] = [
     (Reason::BackupDamaged, EventReason::BackupDamaged),
     (Reason::BackupFailed, EventReason::BackupFailed),
     (Reason::BackupOverdue, EventReason::BackupOverdue),
@@ -125,6 +125,7 @@ const TOLD: [(Reason, EventReason); 12] = [
     (Reason::StorageUnavailable, EventReason::StorageUnavailable),
     (Reason::SyncFailed, EventReason::SyncFailed),
     (Reason::SyncOverdue, EventReason::SyncFailed),
+    (Reason::VerifyDamaged, EventReason::BackupDamaged),
     (Reason::WriterConflict, EventReason::WriterConflictDetected),
 ];
 
@@ -219,7 +220,7 @@ fn synced(old: &Snapshot, new: &Snapshot) -> Option<Notice> {
         && old.role.is_some()
         && held(old).as_ref() != Some(&id);
     applied.then(|| {
-        let changed = new.runs.first().map_or(0, |run| run.changed);
+        let changed = new.runs.iter().find(|run| run.what == "sync").map_or(0, |run| run.changed);
         Notice { reason: EventReason::SyncApplied, note: format!("backup {id}, {changed} changed") }
     })
 }

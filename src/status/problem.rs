@@ -58,12 +58,15 @@ pub enum Reason {
     SyncPartial,
     Unfenced,
     UnknownRecord,
+    Verified,
+    VerifyDamaged,
+    VerifyStale,
     WriterConflict,
 }
 
 impl Reason {
     /// Every reason; the documentation lists them from here.
-    pub const ALL: [Reason; 47] = {
+    pub const ALL: [Reason; 50] = {
         use Reason as R;
         [
             R::BackupCurrent,
@@ -112,6 +115,9 @@ impl Reason {
             R::SyncPartial,
             R::Unfenced,
             R::UnknownRecord,
+            R::Verified,
+            R::VerifyDamaged,
+            R::VerifyStale,
             R::WriterConflict,
         ]
     };
@@ -160,11 +166,15 @@ pub struct Problem {
 /// Causes come from servers and may be long; a condition, an Event and a page have little room.
 const MAX_MESSAGE: usize = 400;
 
-fn critical(reason: Reason, message: impl Into<String>, hint: Option<String>) -> Problem {
+pub(super) fn critical(
+    reason: Reason,
+    message: impl Into<String>,
+    hint: Option<String>,
+) -> Problem {
     Problem { reason, severity: Severity::Critical, message: message.into(), hint }
 }
 
-fn warning(reason: Reason, message: impl Into<String>, hint: Option<String>) -> Problem {
+pub(super) fn warning(reason: Reason, message: impl Into<String>, hint: Option<String>) -> Problem {
     Problem { reason, severity: Severity::Warning, message: message.into(), hint }
 }
 
@@ -173,6 +183,7 @@ fn warning(reason: Reason, message: impl Into<String>, hint: Option<String>) -> 
 pub fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
     let mut found = ownership(snapshot, now);
     found.extend(surroundings(snapshot, now));
+    found.extend(super::verification::problems(snapshot, now));
     match snapshot.role {
         Some(Role::Primary) => found.extend(primary(snapshot, now)),
         Some(Role::Passive) => found.extend(passive(snapshot, now)),

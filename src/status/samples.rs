@@ -77,6 +77,10 @@ fn settled(hub: &str, role: Role, configured: InitialRole) -> Snapshot {
     .into();
     s.backups_in_storage = 48;
     s.oldest_backup_at = Some(ago(29 * 86_400));
+    s.verify.last_attempt_at = Some(ago(21_630));
+    s.verify.last_success_at = Some(ago(21_600));
+    s.verify.next_run_at = Some(ago(-64_800));
+    s.verify.deadline_at = Some(ago(-151_200));
     s.loops = ["backup", "sync", "promotion", "probe"].map(|l| (l.to_owned(), ago(3))).into();
     s
 }

@@ -23,4 +23,5 @@ mod stock_tools;
 mod storage;
 mod storage_outage;
 mod storage_that_cannot_fence;
+mod stored_backups_are_verified;
 mod unplanned_failover;
