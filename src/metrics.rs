@@ -305,6 +305,8 @@ mod tests {
             "role_changed_timestamp_seconds{role=\"passive\"} 1794418632",
             "standby_ready 1",
             "state_recovered 1",
+            "storage_allow_unfenced 0",
+            "storage_atomic_create 1",
             "storage_backups 48",
             "storage_clock_skew_seconds 0.1",
             "storage_last_probe_timestamp_seconds 1795196212",

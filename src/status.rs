@@ -255,6 +255,8 @@ pub struct StorageFacts {
     /// Whether create-if-absent was proven atomic. None: not probed yet.
     pub atomic_create: Option<bool>,
     pub probe_verdict: Option<String>,
+    /// When that was.
+    pub raced_at: Option<Timestamp>,
     pub allow_unfenced: bool,
 }
 

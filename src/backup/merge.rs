@@ -240,6 +240,7 @@ mod tests {
                 location: settings::Location::Directory(repository),
                 poll_interval: Duration::from_secs(10),
                 probe_interval: Duration::from_mins(1),
+                race_interval: Duration::from_hours(24),
                 allow_unfenced: false,
                 cache_dir: None,
             };

@@ -253,6 +253,11 @@ fn storage(snapshot: &Snapshot, now: Timestamp) -> String {
             (None, _) => "not tried yet".to_owned(),
         }
     )];
+    match (storage.atomic_create, storage.allow_unfenced) {
+        (Some(false), true) => parts.push("NO FENCE (storage.allowUnfenced)".to_owned()),
+        (Some(false), false) => parts.push("NO FENCE".to_owned()),
+        (Some(true) | None, _) => {}
+    }
     if let Some(skew) = storage.clock_skew_seconds {
         parts.push(format!("clock skew {skew:.1}s"));
     }

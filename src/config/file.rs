@@ -64,6 +64,8 @@ pub(super) struct Storage {
     pub credentials_file: Option<PathBuf>,
     pub poll_interval: Time,
     pub probe_interval: Time,
+    /// How often a storage that is known to fence is raced again.
+    pub race_interval: Time,
     pub allow_unfenced: Option<bool>,
     pub cache_dir: Option<PathBuf>,
 }

@@ -58,7 +58,10 @@ pub struct Storage {
     pub location: Location,
     /// How often every role reads slot head+1.
     pub poll_interval: Duration,
+    /// Until the race probe is tried again that had no answer.
     pub probe_interval: Duration,
+    /// Until it is run again that proved the fence.
+    pub race_interval: Duration,
     /// Be primary although the storage cannot refuse a superseded hub. Visible everywhere.
     pub allow_unfenced: bool,
     /// Sealed packs and the verified prefix of the journal; a cache only. None: a temporary folder.

@@ -197,6 +197,7 @@ impl Notes<'_> {
             credentials_file,
             poll_interval,
             probe_interval,
+            race_interval,
             allow_unfenced,
             cache_dir,
         } = written;
@@ -204,6 +205,7 @@ impl Notes<'_> {
             self.time("storage.pollInterval", poll_interval, Duration::from_secs(10));
         let probe_interval =
             self.time("storage.probeInterval", probe_interval, Duration::from_mins(1));
+        let race_interval = self.time("storage.raceInterval", race_interval, DAY);
         let credentials_file = self.optional_path(credentials_file);
         let location = match (s3, self.optional_path(directory)) {
             (Some(s3), None) => Location::S3(self.s3(s3, credentials_file)),
@@ -228,6 +230,7 @@ impl Notes<'_> {
             location,
             poll_interval,
             probe_interval,
+            race_interval,
             allow_unfenced: allow_unfenced.unwrap_or(false),
             cache_dir: self.optional_path(cache_dir),
         }

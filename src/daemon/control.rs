@@ -30,7 +30,6 @@ pub(super) struct Control {
     tasks: TaskTracker,
     stop: CancellationToken,
     opened: Option<Opened>,
-    fence: Fence,
     /// Epoch and slot of the `Open` that this process wrote.
     own_open: Option<(u64, u64)>,
     request: Option<Request>,
@@ -92,7 +91,6 @@ impl Control {
             tasks,
             stop,
             opened: None,
-            fence: Fence::NotProbed,
             own_open: None,
             request_is_durable: request.is_some(),
             request,
@@ -202,6 +200,8 @@ impl Control {
                 if let (State::Frozen, Some(work)) = (decision.state, &self.work) {
                     work.cancel.cancel();
                 }
+                let asked = std::mem::take(&mut self.asked);
+                self.answer_refused(asked, &why).await;
                 Ok(Next::Rest)
             }
             Action::Probe => Ok(self.probe().await),
@@ -220,16 +220,19 @@ impl Control {
                     tracing::warn!(job = work.job.name(), why, "stopped");
                     unanswered.extend(work.answers);
                 }
-                for id in unanswered {
-                    let refused = Outcome::Refused;
-                    super::surface::answer(&self.shared, id, refused, why.clone()).await;
-                }
+                self.answer_refused(unanswered, &why).await;
                 Ok(Next::Rest)
             }
             Action::Exit => {
                 tracing::error!(why, "ending");
                 Err(DaemonError::Superseded)
             }
+        }
+    }
+
+    async fn answer_refused(&self, asked: Vec<String>, why: &str) {
+        for id in asked {
+            super::surface::answer(&self.shared, id, Outcome::Refused, why.to_owned()).await;
         }
     }
 
@@ -259,7 +262,7 @@ impl Control {
         self.request = None;
         let now = crate::clock::now();
         super::surface::show_schedule(&self.shared.board, &self.timing);
-        if self.work.is_some() || !self.timing.backup_is_due(now) {
+        if self.probe_again() || self.work.is_some() || !self.timing.backup_is_due(now) {
             return Next::Rest;
         }
         let (Some(opened), Some(writer)) = (&self.opened, self.writer()) else { return Next::Rest };
@@ -277,8 +280,8 @@ impl Control {
     async fn sync(&mut self) -> Next {
         // Proven now, the fence costs a promotion no time later. A storage that cannot be probed must
         // not keep the standby from following.
-        if self.fence == Fence::NotProbed && self.timing.probe_is_due(crate::clock::monotonic()) {
-            self.probe().await;
+        if self.probe_again() {
+            return Next::Rest;
         }
         let Some(opened) = &self.opened else { return Next::Rest };
         let backup = opened.repository.journal.lock().await.view().usable.clone();

@@ -11,6 +11,7 @@ use crate::repository::Repository;
 use crate::repository::chain::{Backup, View};
 use crate::repository::journal::Writer;
 use crate::repository::layout::{RECORD_LIMIT, journal_key};
+use crate::repository::probe;
 use crate::repository::record::Body;
 use crate::restore::{Done, Guard, Report, Scope};
 use crate::retry;
@@ -42,6 +43,7 @@ pub(super) enum Job {
     Backup,
     Sync,
     Activation,
+    Probe,
 }
 
 impl Job {
@@ -50,6 +52,7 @@ impl Job {
             Job::Backup => "backup",
             Job::Sync => "sync",
             Job::Activation => "activation",
+            Job::Probe => "probe",
         }
     }
 }
@@ -140,13 +143,17 @@ impl Timing {
         self.sync_at = now + self.settings.passive.sync_interval;
     }
 
-    /// Whether a standby should try to prove the fence; asking counts as trying.
+    /// Whether to try to prove the fence, for the first time or again; asking counts as trying.
     pub(super) fn probe_is_due(&mut self, now: Instant) -> bool {
         let due = now >= self.probe_at;
         if due {
             self.probe_at = now + self.settings.storage.probe_interval;
         }
         due
+    }
+
+    pub(super) fn probed(&mut self, now: Instant) {
+        self.probe_at = now + self.settings.storage.race_interval;
     }
 
     pub(super) fn activation_is_due(&self, now: Instant) -> bool {
@@ -160,12 +167,18 @@ impl Timing {
         now: Timestamp,
         monotonic: Instant,
     ) {
+        if job == Job::Probe {
+            if result == JobResult::Done {
+                self.probed(monotonic);
+            }
+            return;
+        }
         let wait = RETRY_AFTER * 2u32.pow(self.failures.min(MAX_DOUBLINGS));
         self.failures = if result == JobResult::Failed { self.failures + 1 } else { 0 };
         match (job, result) {
             // After a promotion the first backup of the term comes at once, whatever the schedule says.
             (Job::Activation, JobResult::Done) => self.backup_at = now,
-            (_, JobResult::Done) => {}
+            (_, JobResult::Done) | (Job::Probe, _) => {}
             (Job::Activation, JobResult::Failed) => self.activation_at = monotonic + RETRY_AFTER,
             (Job::Backup, JobResult::Failed) => {
                 self.backup_at = self.backup_at.min(now.checked_add(wait).unwrap_or(now));
@@ -206,6 +219,35 @@ impl Timing {
     pub(super) fn newest_modified(&self) -> Option<Timestamp> {
         self.newest.as_ref()?.2
     }
+}
+
+/// Races for the proof that the storage fences. The verdict stands on the board; where there is no
+/// answer, the one before still stands.
+pub(super) async fn probe(shared: Shared) -> JobResult {
+    let raced = probe::race(&shared.storage, &format!("{:032x}", crate::clock::random())).await;
+    let probe::Verdict { atomic, why } = match raced {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            tracing::warn!(error = retry::chain(&error), "the storage could not be probed");
+            return JobResult::Failed;
+        }
+    };
+    match (atomic, shared.settings.storage.allow_unfenced) {
+        (true, _) => tracing::debug!(why, "the storage fences"),
+        (false, true) => {
+            tracing::warn!(
+                why,
+                "the storage cannot fence; storage.allowUnfenced lets this hub go on"
+            );
+        }
+        (false, false) => tracing::error!(why, "the storage cannot fence a superseded primary"),
+    }
+    shared.board.update(|s| {
+        s.storage.atomic_create = Some(atomic);
+        s.storage.probe_verdict = Some(why);
+        s.storage.raced_at = Some(crate::clock::now());
+    });
+    JobResult::Done
 }
 
 pub(super) async fn backup(

@@ -374,7 +374,8 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Markup {
                         Some(false) if storage.allow_unfenced => "NO: allowed by allowUnfenced",
                         Some(false) => "NO: conditional writes do not hold",
                         None => "not probed yet",
-                    }) }
+                    })
+                    @if let Some(at) = storage.raced_at { small { "raced " (age_of(at, now)) " ago" } } }
                     @if let Some(skew) = storage.clock_skew_seconds {
                         dt { "Clock skew" } dd { (format!("{skew:.1}s")) }
                     }

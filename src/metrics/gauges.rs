@@ -146,6 +146,18 @@ fn storage(snapshot: &Snapshot) -> Vec<Gauge> {
             time(storage.last_probe_at),
         ));
     }
+    if let Some(atomic) = storage.atomic_create {
+        all.push(one(
+            "understudy_storage_atomic_create",
+            "1 if the last race proved that the storage refuses a superseded hub.",
+            flag(atomic),
+        ));
+        all.push(one(
+            "understudy_storage_allow_unfenced",
+            "1 if this hub may be primary although the storage does not refuse a superseded one.",
+            flag(storage.allow_unfenced),
+        ));
+    }
     if let Some(skew) = storage.clock_skew_seconds {
         all.push(one(
             "understudy_storage_clock_skew_seconds",

@@ -269,7 +269,7 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
             critical(
                 Reason::StorageNotAtomic,
                 format!("{verdict}: the storage cannot refuse a superseded hub"),
-                Some("use a storage with conditional writes (If-None-Match)".to_owned()),
+                Some("use a storage with conditional writes (If-None-Match), then restart the daemon".to_owned()),
             )
         });
     }

@@ -51,6 +51,7 @@ pub(crate) struct Server {
     pub(crate) endpoint: String,
     folder: tempfile::TempDir,
     pub(crate) requests: Requests,
+    mode: Arc<Mutex<Mode>>,
 }
 
 impl Server {
@@ -65,10 +66,18 @@ impl Server {
         }
         let s3 = s3.build();
         let turn = Arc::new(tokio::sync::Mutex::new(()));
-        Self::serve(folder, move |request| {
-            let (s3, turn) = (s3.clone(), Arc::clone(&turn));
+        let mode = Arc::new(Mutex::new(mode));
+        let current = Arc::clone(&mode);
+        let server = Self::serve(folder, move |request| {
+            let (s3, turn, mode) = (s3.clone(), Arc::clone(&turn), *current.lock().unwrap());
             async move { through(&s3, &turn, mode, request).await }
-        })
+        });
+        Self { mode, ..server }
+    }
+
+    /// From now on it is `Plain`, or `OneAtATime`.
+    pub(crate) fn switch_to(&self, mode: Mode) {
+        *self.mode.lock().unwrap() = mode;
     }
 
     /// A server that answers everything with this status and these headers, and the body given.
@@ -129,7 +138,8 @@ impl Server {
                 }
             });
         });
-        Self { endpoint, folder, requests }
+        let mode = Arc::new(Mutex::new(Mode::Plain));
+        Self { endpoint, folder, requests, mode }
     }
 
     async fn storage(&self, secret: &str) -> (tempfile::TempDir, Storage) {
@@ -193,6 +203,7 @@ async fn open(endpoint: &str, credentials: Option<&Path>, observer: Observer) ->
         location,
         poll_interval: Duration::from_secs(10),
         probe_interval: Duration::from_mins(1),
+        race_interval: Duration::from_hours(24),
         allow_unfenced: false,
         cache_dir: None,
     };
@@ -298,6 +309,7 @@ fn directory(path: &Path) -> settings::Storage {
         location: settings::Location::Directory(path.to_owned()),
         poll_interval: Duration::from_secs(10),
         probe_interval: Duration::from_mins(1),
+        race_interval: Duration::from_hours(24),
         allow_unfenced: false,
         cache_dir: None,
     }

@@ -144,7 +144,7 @@ impl Control {
             journal,
             storage_up,
             initial_role: self.shared.settings.hub.initial_role,
-            fence: self.fence.clone(),
+            fence: self.fence(),
             request: self.request.clone(),
         }
     }
@@ -190,7 +190,7 @@ impl Control {
             hub: self.me.name.clone(),
             namespace: self.shared.place.namespace.clone(),
             storage_up,
-            fence: self.fence.clone(),
+            fence: self.fence(),
             newest: self.timing.newest_usable(),
             opened: snapshot.sync.opened.clone(),
             damaged: snapshot.sync.damaged.clone(),

@@ -1,45 +1,48 @@
 //! What it takes to write: the proof that the storage fences, the `Term`, and the own `Open`.
 
+use super::super::jobs::{self, Job, JobResult};
 use super::super::surface;
 use super::{Control, ControlError, Next};
 use crate::promotion::machine::Fence;
 use crate::repository::journal::{Journal, JournalError, Writer};
-use crate::repository::probe;
 use crate::repository::record::Body;
 use crate::retry;
 
 impl Control {
-    pub(super) async fn probe(&mut self) -> Next {
-        let probed =
-            probe::race(&self.shared.storage, &format!("{:032x}", crate::clock::random())).await;
-        let (fence, verdict) = match probed {
-            Ok(probe::Verdict { atomic: true, why }) => (Fence::Proven, Some((true, why))),
-            Ok(probe::Verdict { atomic: false, why })
-                if self.shared.settings.storage.allow_unfenced =>
-            {
-                tracing::warn!(
-                    why,
-                    "the storage cannot fence; storage.allowUnfenced lets this hub go on"
-                );
-                (Fence::Unfenced, Some((false, why)))
-            }
-            Ok(probe::Verdict { atomic: false, why }) => {
-                tracing::error!(why, "the storage cannot fence a superseded primary");
-                (Fence::Refuted(why.clone()), Some((false, why)))
-            }
-            Err(error) => {
-                tracing::warn!(error = retry::chain(&error), "the storage could not be probed");
-                (Fence::NotProbed, None)
-            }
-        };
-        self.fence = fence;
-        if let Some((atomic, why)) = verdict {
-            self.shared.board.update(|s| {
-                s.storage.atomic_create = Some(atomic);
-                s.storage.probe_verdict = Some(why);
-            });
+    /// What the last race said.
+    pub(super) fn fence(&self) -> Fence {
+        let storage = self.shared.board.read().storage;
+        match (storage.atomic_create, storage.allow_unfenced) {
+            (None, _) => Fence::NotProbed,
+            (Some(true), _) => Fence::Proven,
+            (Some(false), true) => Fence::Unfenced,
+            (Some(false), false) => Fence::Refuted(storage.probe_verdict.unwrap_or_default()),
         }
-        if self.fence == Fence::NotProbed { Next::Rest } else { Next::Again }
+    }
+
+    pub(super) async fn probe(&mut self) -> Next {
+        match jobs::probe(self.shared.clone()).await {
+            JobResult::Done => {
+                self.timing.probed(crate::clock::monotonic());
+                Next::Again
+            }
+            JobResult::Failed => Next::Rest,
+        }
+    }
+
+    /// Starts the race when it is due: at first, and again and again while the fence holds. It runs
+    /// alone, so that no backup is on its way when it turns out that the storage does not fence any
+    /// more. That verdict stands until the daemon is started again: a storage without a fence wins a
+    /// race by luck, if only there are enough of them.
+    pub(super) fn probe_again(&mut self) -> bool {
+        let due = self.work.is_none()
+            && matches!(self.fence(), Fence::NotProbed | Fence::Proven)
+            && self.timing.probe_is_due(crate::clock::monotonic());
+        if due {
+            let probe = jobs::probe(self.shared.clone());
+            self.start(Job::Probe, self.stop.child_token(), probe);
+        }
+        due
     }
 
     pub(super) async fn take_term(&mut self, epoch: u64, request: &str) -> Next {
