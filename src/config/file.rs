@@ -79,6 +79,18 @@ pub(super) struct S3 {
     pub prefix: Option<String>,
     pub path_style: Option<bool>,
     pub ca_file: Option<PathBuf>,
+    /// By the storage, in addition to our own encryption.
+    pub server_side_encryption: Option<ServerSide>,
+    /// Id or ARN; without it, the storage's own key for `aws:kms`.
+    pub kms_key_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(super) enum ServerSide {
+    #[serde(rename = "AES256")]
+    Aes256,
+    #[serde(rename = "aws:kms")]
+    Kms,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

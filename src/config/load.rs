@@ -191,6 +191,11 @@ mod tests {
             "4: storage.directory: there can be one storage only; keep storage.s3 or storage.directory",
         ];
         check_file(&both, &[], &told);
+        let sealed = "s3: {bucket: hub, region: x, serverSideEncryption: AES256, kmsKeyId: k}";
+        let told = [
+            "4: storage.s3.kmsKeyId: is for aws:kms alone; write storage.s3.serverSideEncryption: aws:kms",
+        ];
+        check_file(&LEAST.replace("directory: repo", sealed), &[], &told);
         let twice = LEAST.replace("[ocm]", "[ocm, ocm]");
         check_file(&twice, &[], &["6: presets[1]: \"ocm\" stands there twice; take one out"]);
     }

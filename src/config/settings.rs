@@ -84,8 +84,19 @@ pub struct S3 {
     pub prefix: String,
     pub path_style: bool,
     pub ca_file: Option<PathBuf>,
+    pub server_side_encryption: Option<ServerSideEncryption>,
     /// AWS' shared credentials format (profile `default`). None: AWS' default chain.
     pub credentials_file: Option<PathBuf>,
+}
+
+/// What the storage shall encrypt with, in addition to our own encryption.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerSideEncryption {
+    Aes256,
+    /// None: the storage's own key.
+    Kms {
+        key_id: Option<String>,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -4,10 +4,10 @@
 //! it. The settings are only used where nothing was noted.
 
 use super::errors::{ConfigError, did_you_mean};
-use super::file::{self, File, Prune, Time};
+use super::file::{self, File, Prune, ServerSide, Time};
 use super::settings::{
     Encryption, Http, Hub, InitialRole, Kubernetes, Location, Log, LogFormat, Objectives, Passive,
-    Promotion, RestorePolicy, Retention, S3, Schedule, Settings, Storage,
+    Promotion, RestorePolicy, Retention, S3, Schedule, ServerSideEncryption, Settings, Storage,
 };
 use super::tree::Tree;
 use super::{preset, typed};
@@ -237,7 +237,16 @@ impl Notes<'_> {
     }
 
     fn s3(&mut self, written: file::S3, credentials_file: Option<PathBuf>) -> S3 {
-        let file::S3 { endpoint, region, bucket, prefix, path_style, ca_file } = written;
+        let file::S3 {
+            endpoint,
+            region,
+            bucket,
+            prefix,
+            path_style,
+            ca_file,
+            server_side_encryption,
+            kms_key_id,
+        } = written;
         let endpoint = endpoint.filter(|endpoint| !endpoint.is_empty());
         if let Some(url) = &endpoint
             && !url.parse::<http::Uri>().is_ok_and(|uri| {
@@ -267,7 +276,26 @@ impl Notes<'_> {
             prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
             path_style: path_style.unwrap_or(false),
             ca_file: self.optional_path(ca_file),
+            server_side_encryption: self.server_side(server_side_encryption, kms_key_id),
             credentials_file,
+        }
+    }
+
+    fn server_side(
+        &mut self,
+        written: Option<ServerSide>,
+        key_id: Option<String>,
+    ) -> Option<ServerSideEncryption> {
+        let key_id = key_id.filter(|key| !key.is_empty());
+        match written {
+            Some(ServerSide::Kms) => Some(ServerSideEncryption::Kms { key_id }),
+            other => {
+                if key_id.is_some() {
+                    let hint = "write storage.s3.serverSideEncryption: aws:kms";
+                    self.wrong("storage.s3.kmsKeyId", "is for aws:kms alone", hint);
+                }
+                other.map(|_| ServerSideEncryption::Aes256)
+            }
         }
     }
 

@@ -190,7 +190,17 @@ pub(crate) fn write_credentials(path: &Path, key: &str, secret: &str) {
 }
 
 async fn open(endpoint: &str, credentials: Option<&Path>, observer: Observer) -> Storage {
+    open_with(endpoint, credentials, None, observer).await
+}
+
+async fn open_with(
+    endpoint: &str,
+    credentials: Option<&Path>,
+    server_side_encryption: Option<settings::ServerSideEncryption>,
+    observer: Observer,
+) -> Storage {
     let location = settings::Location::S3(settings::S3 {
+        server_side_encryption,
         endpoint: Some(endpoint.to_owned()),
         region: "us-east-1".to_owned(),
         bucket: "hub-dr".to_owned(),
@@ -263,6 +273,36 @@ async fn an_upload_carries_its_sha_256_in_a_plain_header() {
     assert_eq!(header("content-length").as_deref(), Some("3"));
     for unwanted in ["x-amz-trailer", "transfer-encoding", "content-encoding"] {
         assert_eq!(header(unwanted), None, "{unwanted}");
+    }
+}
+
+/// The server here does not know them; what counts is that they are sent, and signed.
+#[tokio::test]
+async fn uploads_ask_for_server_side_encryption_and_carry_the_session_token() {
+    use settings::ServerSideEncryption::{Aes256, Kms};
+    let server = Server::scripted(200, &[("content-length", "0")], String::new());
+    let folder = tempfile::tempdir().unwrap();
+    let credentials = folder.path().join("credentials");
+    write_credentials(&credentials, "key", "secret");
+    let mut text = std::fs::read_to_string(&credentials).unwrap();
+    text.push_str("aws_session_token = session\n");
+    std::fs::write(&credentials, text).unwrap();
+    for (asked, kind, key) in [
+        (None, None, None),
+        (Some(Aes256), Some("AES256"), None),
+        (Some(Kms { key_id: None }), Some("aws:kms"), None),
+        (Some(Kms { key_id: Some("alias/hub".to_owned()) }), Some("aws:kms"), Some("alias/hub")),
+    ] {
+        let storage = open_with(&server.endpoint, Some(&credentials), asked, nobody()).await;
+        storage.create("repo", "abc".into()).await.unwrap();
+        let (_, _, headers) = server.requests.lock().unwrap().last().cloned().unwrap();
+        let header = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
+        let name = "x-amz-server-side-encryption";
+        assert_eq!(header(name), kind);
+        assert_eq!(header(&format!("{name}-aws-kms-key-id")), key);
+        assert_eq!(header("x-amz-security-token"), Some("session"));
+        let signed = header("authorization").unwrap_or_default();
+        assert_eq!(signed.contains(name), kind.is_some(), "{signed}");
     }
 }
 

@@ -24,7 +24,7 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{ChecksumAlgorithm, Object};
+use aws_sdk_s3::types::{ChecksumAlgorithm, Object, ServerSideEncryption as SseKind};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use bytes::{Bytes, BytesMut};
@@ -160,10 +160,19 @@ impl S3 {
     ) -> Result<Result<(), Answer>, StorageError> {
         let patience = patience(bytes.len() as u64);
         let mut observation = Observation::start(&self.shared.observer, act.operation);
+        let (encryption, key) = match &self.shared.settings.server_side_encryption {
+            Some(settings::ServerSideEncryption::Aes256) => (Some(SseKind::Aes256), None),
+            Some(settings::ServerSideEncryption::Kms { key_id }) => {
+                (Some(SseKind::AwsKms), key_id.clone())
+            }
+            None => (None, None),
+        };
         let answer = self
             .attempt(act, patience, &mut observation, |client, witness| {
                 client
                     .put_object()
+                    .set_server_side_encryption(encryption.clone())
+                    .set_ssekms_key_id(key.clone())
                     .bucket(&self.shared.settings.bucket)
                     .key(self.full(&act.key))
                     .set_if_none_match(if_none_match.map(str::to_owned))
