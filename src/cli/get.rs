@@ -5,14 +5,13 @@
 use super::exit::{Code, Failure};
 use super::find::{self, Found, Wanted};
 use super::render_object::{self, Shown};
-use super::stored::{Stored, show};
+use super::stored::{Stored, progress, show};
 use super::{Global, run};
 use crate::object::{GroupResource, ObjectKey};
 use crate::repository::packs::{Opened, PackStore, PacksError};
 use crate::status::words::plural;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::IsTerminal as _;
 use std::ops::ControlFlow;
 
 /// What was found and, if it is one object, its bytes.
@@ -27,9 +26,8 @@ pub(super) async fn get(
     let stored = Stored::expect(&run::settings(global)?).await?;
     let backup = stored.find(id).await?.backup;
     let (id, (packs, _cache)) = (backup.id(), stored.packs()?);
-    if std::io::stderr().is_terminal() {
-        eprintln!("opening {id}: {}", plural(backup.commit.packs().count(), "pack", "packs"));
-    }
+    let count = plural(backup.commit.packs().count(), "pack", "packs");
+    progress(global, &format!("opening {id}: {count}"));
     let opened = packs.open(backup, None).await?;
     let searched = wanted.clone();
     let thread = tokio::task::spawn_blocking(move || look(&packs, &opened, &searched));

@@ -112,6 +112,11 @@ enum Backup {
         /// Verify all backups
         #[arg(long, conflicts_with = "id")]
         all: bool,
+        /// Read only a share of the packs, such as 5%, others each time: of the backup, or with --all
+        /// of all backups together. Each of them is authenticated and decrypted; that the backup as a
+        /// whole counts up is left to a run without it
+        #[arg(long, value_name = "SHARE", value_parser = share)]
+        sample: Option<f64>,
     },
     /// Which backups the retention rules keep, and which may go
     Prune(Prune),
@@ -177,6 +182,14 @@ enum Key {
     },
 }
 
+/// `5%` as 0.05.
+fn share(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok()) {
+        Some(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
+        _ => Err("write a share above 0%, up to 100%".to_owned()),
+    }
+}
+
 impl Cli {
     /// JSON output also means JSON errors.
     pub fn output(&self) -> Output {
@@ -211,7 +224,9 @@ impl Verb {
                 let wanted = find::Wanted::new(kind, &name);
                 get::get(global, &id, wanted, show_secret_data).await
             }
-            Verb::Backup(Backup::Verify { id, all }) => verify::verify(global, &id, all).await,
+            Verb::Backup(Backup::Verify { id, all, sample }) => {
+                verify::verify(global, &id, all, sample).await
+            }
             Verb::Backup(Backup::Prune(Prune { dry_run: _ })) => backup::prune(global).await,
             Verb::Backup(Backup::Run { no_wait, timeout }) => {
                 backup::run(global, !no_wait, timeout).await

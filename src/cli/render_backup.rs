@@ -148,18 +148,21 @@ pub struct Verified {
     pub slot: u64,
     pub objects: u64,
     pub packs: usize,
+    /// Those of its packs that were read.
+    pub read: usize,
     pub bytes: u64,
     pub faults: Vec<Fault>,
 }
 
 impl Verified {
-    pub fn of(backup: &Backup, faults: Vec<Fault>) -> Self {
+    pub fn of(backup: &Backup, read: usize, faults: Vec<Fault>) -> Self {
         let sets = || backup.commit.sets.values();
         Self {
             id: backup.id(),
             slot: backup.mark.slot,
             objects: sets().map(|set| set.objects).sum(),
             packs: backup.commit.packs().count(),
+            read,
             bytes: sets().map(sealed).sum(),
             faults,
         }
@@ -176,7 +179,7 @@ pub fn verified(items: &[Verified], output: Output) -> Result<String, serde_json
             let item = |one: &Verified| {
                 json!({
                     "backup": one.id, "slot": one.slot, "objects": one.objects, "packs": one.packs,
-                    "bytes": one.bytes, "sound": one.faults.is_empty(),
+                    "packsRead": one.read, "bytes": one.bytes, "sound": one.faults.is_empty(),
                     "faults": one.faults.iter().map(fault).collect::<Vec<_>>(),
                 })
             };
@@ -198,7 +201,8 @@ fn verified_text(items: &[Verified]) -> String {
     const FAULTS: [Column; 2] = [("FAULTY", Align::Left), ("WHY", Align::Left)];
     let row = |one: &Verified| {
         let result = match &*one.faults {
-            [] => "ok".to_owned(),
+            [] if one.read == one.packs => "ok".to_owned(),
+            [] => format!("ok as far as read: {} of {} packs", one.read, one.packs),
             faults => {
                 let no_key = faults.iter().all(|fault| fault.missing_key);
                 let word = if no_key { "NO KEY opens" } else { "DAMAGED:" };
@@ -346,10 +350,11 @@ resources      1  packs/7-12-00000000000000000000000003      3    3.0 KiB
         let gone = fault("packs/b", "it is not in the storage", false);
         let flipped = fault("packs/a", "its SHA-256 is not the one that the commit names", false);
         let items = [
-            Verified::of(&backup, vec![]),
-            Verified::of(&backup, vec![gone.clone(), flipped]),
-            Verified::of(&backup, vec![gone]),
-            Verified::of(&backup, vec![fault("packs/c", "no key", true)]),
+            Verified::of(&backup, 3, vec![]),
+            Verified::of(&backup, 3, vec![gone.clone(), flipped]),
+            Verified::of(&backup, 3, vec![gone]),
+            Verified::of(&backup, 3, vec![fault("packs/c", "no key", true)]),
+            Verified::of(&backup, 1, vec![]),
         ];
         assert_eq!(
             verified(&items, Output::Table).unwrap(),
@@ -359,6 +364,7 @@ BACKUP              OBJECTS  PACKS     SIZE  RESULT
 20261120-173000-42    2,501      3  2.4 MiB  DAMAGED: 2 objects
 20261120-173000-42    2,501      3  2.4 MiB  DAMAGED: packs/b
 20261120-173000-42    2,501      3  2.4 MiB  NO KEY opens packs/c
+20261120-173000-42    2,501      3  2.4 MiB  ok as far as read: 1 of 3 packs
 
 FAULTY   WHY
 packs/a  its SHA-256 is not the one that the commit names

@@ -2,18 +2,23 @@
 
 use super::exit::{Code, Failure};
 use super::render_backup::{self, Verified};
-use super::stored::{Stored, show};
+use super::stored::{Stored, progress, show};
 use super::{Global, run};
 use crate::repository::chain::SUMMARIES;
-use crate::repository::verify::{Fault, Verifier};
-use std::collections::BTreeSet;
-use std::io::IsTerminal as _;
+use crate::repository::layout::PackName;
+use crate::repository::verify::{Fault, Verifier, sample};
+use std::collections::{BTreeSet, HashSet};
 
 /// Damaged objects that the error names; the table names all.
 const NAMED: usize = 5;
 
-/// One backup, or all.
-pub(super) async fn verify(global: &Global, id: &str, all: bool) -> Result<(), Failure> {
+/// One backup, or all; in full, or a share of the packs.
+pub(super) async fn verify(
+    global: &Global,
+    id: &str,
+    all: bool,
+    share: Option<f64>,
+) -> Result<(), Failure> {
     let stored = Stored::expect(&run::settings(global)?).await?;
     let slots: Vec<u64> = if all {
         stored.view().backups.iter().map(|backup| backup.slot).collect()
@@ -23,14 +28,22 @@ pub(super) async fn verify(global: &Global, id: &str, all: bool) -> Result<(), F
     if all && slots.len() == SUMMARIES {
         eprintln!("only the newest {SUMMARIES} backups are verified");
     }
+    let wanted = match share {
+        Some(share) => Some(drawn(&stored, &slots, share).await?),
+        None => None,
+    };
     let (packs, _cache) = stored.packs()?;
     let mut verifier = Verifier::new(packs);
     let mut results = Vec::with_capacity(slots.len());
     for (index, slot) in slots.iter().enumerate() {
         let Some(found) = stored.committed(*slot).await? else { continue };
         let backup = &found.backup;
-        progress(&format!("{} of {}: {}", index + 1, slots.len(), backup.id()));
-        results.push(Verified::of(backup, verifier.check(backup).await?));
+        progress(global, &format!("verifying {} of {}: {}", index + 1, slots.len(), backup.id()));
+        let (read, faults) = match &wanted {
+            Some(wanted) => verifier.check_some(backup, wanted).await?,
+            None => (backup.commit.packs().count(), verifier.check(backup).await?),
+        };
+        results.push(Verified::of(backup, read, faults));
     }
     results.reverse();
     show(render_backup::verified(&results, global.output))?;
@@ -38,11 +51,14 @@ pub(super) async fn verify(global: &Global, id: &str, all: bool) -> Result<(), F
     sound(&results)
 }
 
-/// Lines rather than a bar: they stay in a log, too.
-fn progress(line: &str) {
-    if std::io::stderr().is_terminal() {
-        eprintln!("verifying {line}");
+/// The packs to be read, drawn from those of all these backups.
+async fn drawn(stored: &Stored, slots: &[u64], share: f64) -> Result<HashSet<PackName>, Failure> {
+    let mut packs = BTreeSet::new();
+    for slot in slots {
+        let Some(found) = stored.committed(*slot).await? else { continue };
+        packs.extend(found.backup.commit.packs().map(|pack| pack.name.clone()));
     }
+    Ok(sample(&packs, share, crate::clock::random()))
 }
 
 fn sound(results: &[Verified]) -> Result<(), Failure> {

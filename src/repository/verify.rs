@@ -11,9 +11,9 @@ use super::contents::Contents;
 use super::layout::{PackName, journal_key, pack_key};
 use super::packs::{Opened, PackStore, PacksError};
 use super::record::{Commit, PackRef};
-use crate::object::Set;
+use crate::object::{Digest, Set};
 use crate::retry::chain;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::error::Error as _;
 use std::sync::Arc;
 
@@ -53,6 +53,35 @@ impl Verifier {
         }
     }
 
+    /// Only the packs in `wanted`, one by one. How many of this backup's they are, and their faults.
+    pub async fn check_some(
+        &mut self,
+        backup: &Backup,
+        wanted: &HashSet<PackName>,
+    ) -> Result<(usize, Vec<Fault>), PacksError> {
+        let (mut read, mut faults) = (0, vec![]);
+        for (set, reference) in packs_by_set(&backup.commit) {
+            if wanted.contains(&reference.name) {
+                read += 1;
+                faults.extend(self.look_at(set, reference).await?);
+            }
+        }
+        Ok((read, faults))
+    }
+
+    /// Each pack once, however many backups need it.
+    async fn look_at(
+        &mut self,
+        set: Set,
+        reference: &PackRef,
+    ) -> Result<Option<Fault>, PacksError> {
+        if !self.looked.contains_key(&reference.name) {
+            let fault = check_pack(&self.packs, set, reference).await?;
+            self.looked.insert(reference.name.clone(), fault);
+        }
+        Ok(self.looked.get(&reference.name).cloned().flatten())
+    }
+
     /// Opening ends at the first damage; this names all of it.
     async fn faults(
         &mut self,
@@ -61,11 +90,7 @@ impl Verifier {
     ) -> Result<Vec<Fault>, PacksError> {
         let mut faults = vec![];
         for (set, reference) in packs_by_set(&backup.commit) {
-            if !self.looked.contains_key(&reference.name) {
-                let fault = check_pack(&self.packs, set, reference).await?;
-                self.looked.insert(reference.name.clone(), fault);
-            }
-            faults.extend(self.looked.get(&reference.name).cloned().flatten());
+            faults.extend(self.look_at(set, reference).await?);
         }
         if faults.is_empty() {
             // Each pack is what was committed, but together they are not the backup.
@@ -73,6 +98,15 @@ impl Verifier {
         }
         Ok(faults)
     }
+}
+
+/// A share of the packs, rounded up. The seed decides which.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+pub fn sample(packs: &BTreeSet<PackName>, share: f64, seed: u128) -> HashSet<PackName> {
+    let wanted = (packs.len() as f64 * share).ceil() as usize;
+    let mut drawn: Vec<&PackName> = packs.iter().collect();
+    drawn.sort_by_key(|name| Digest::of(format!("{seed} {name}").as_bytes()).0);
+    drawn.into_iter().take(wanted).cloned().collect()
 }
 
 /// What is wrong with one pack, if anything.
@@ -134,7 +168,7 @@ fn miscounted(contents: &Contents, backup: &Backup) -> Option<Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::{Digest, ObjectKey};
+    use crate::object::ObjectKey;
     use crate::repository::contents::Entry;
     use crate::repository::layout::Mark;
     use crate::repository::record::{Cut, HubId, SetContents};
@@ -156,6 +190,18 @@ mod tests {
                 partial: vec![],
             },
         }
+    }
+
+    #[test]
+    fn a_sample_is_a_share_rounded_up_and_another_one_with_each_seed() {
+        let name = |number| PackName::new(1, 3, ulid::Ulid(number));
+        let packs: BTreeSet<PackName> = (0..40).map(name).collect();
+        for (share, expected) in [(0.05, 2), (0.001, 1), (1.0, 40), (0.51, 21)] {
+            assert_eq!(sample(&packs, share, 7).len(), expected, "{share}");
+        }
+        assert_eq!(sample(&packs, 0.3, 7), sample(&packs, 0.3, 7));
+        assert_ne!(sample(&packs, 0.3, 7), sample(&packs, 0.3, 8));
+        assert!(sample(&BTreeSet::new(), 0.3, 7).is_empty());
     }
 
     #[test]

@@ -231,6 +231,15 @@ async fn every_backup_is_described_verified_and_gives_its_objects_back() -> Resu
     );
     assert!(report["sound"] == true && seen[1]["objects"] == 4, "{report}");
 
+    let report = place.json(&["backup", "verify", "--sample", "1%"], 0)?;
+    let one = &report["items"][0];
+    assert_eq!((&one["packs"], &one["packsRead"]), (&3.into(), &1.into()), "{report}");
+    let report = place.json(&["backup", "verify", "--all", "--sample", "100%"], 0)?;
+    for one in report["items"].as_array().into_iter().flatten() {
+        assert_eq!(one["packs"], one["packsRead"], "{report}");
+    }
+    ended(&place.run(&["backup", "verify", "--sample", "0%"])?, 2, &["above 0%"])?;
+
     // What the second no longer holds stands in the first.
     let first = first.to_string();
     let yaml = place.done(&["backup", "get", &first, "ConfigMap", "apps/site"])?;
@@ -293,6 +302,7 @@ async fn a_flipped_byte_ends_with_13_and_the_name_of_what_is_damaged() -> Result
     let output = place.run(&["backup", "verify", "--all"])?;
     let printed = ended(&output, 13, &["1 of 2 backups", &delta])?;
     assert!(printed.contains("DAMAGED") && printed.contains("SHA-256"), "{printed}");
+    ended(&place.run(&["backup", "verify", "--all", "--sample", "100%"])?, 13, &[&delta])?;
     let report = place.json(&["backup", "verify", "--all"], 13)?;
     assert_eq!(
         (&report["items"][0]["slot"], &report["items"][0]["sound"]),
