@@ -8,9 +8,11 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod bare;
+pub mod checker;
 pub mod compare;
 pub mod config;
 pub mod daemon;
+pub mod faultd;
 pub mod figures;
 pub mod fleet;
 pub mod hub;

@@ -1,11 +1,14 @@
 //! A real S3 server: `MinIO` on one folder, with one bucket.
 
+use super::faultd::Faultd;
 use super::hub::answers;
 use super::ports::Port;
 use super::process::Process;
 use super::scratch::Scratch;
 use super::{Result, eventually, install_tls_provider, tools};
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -94,6 +97,29 @@ impl S3 {
     pub fn prefix(test: &str) -> String {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         format!("{test}-{}/", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A fault proxy before this server.
+    pub async fn faultd(&self) -> Result<Faultd> {
+        Faultd::start(&self.endpoint, PASSWORD).await
+    }
+
+    /// Every object that the bucket holds below the prefix, as any reader of the bucket sees it, by
+    /// the name behind the prefix.
+    pub async fn stored(&self, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
+        let client = self.client();
+        let mut stored = BTreeMap::new();
+        let mut pages =
+            client.list_objects_v2().bucket(BUCKET).prefix(prefix).into_paginator().send();
+        while let Some(page) = pages.next().await {
+            for object in page?.contents() {
+                let key = object.key().ok_or("an object without a key")?;
+                let answer = client.get_object().bucket(BUCKET).key(key).send().await?;
+                let name = key.strip_prefix(prefix).unwrap_or(key).to_owned();
+                stored.insert(name, answer.body.collect().await?.into_bytes());
+            }
+        }
+        Ok(stored)
     }
 
     /// Where the server keeps its files.

@@ -1,5 +1,6 @@
 //! The promises, on real API servers and a real S3 server; one module a promise.
 
+mod actors;
 mod canary;
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -8,6 +9,7 @@ mod stage;
 
 mod annotation_promotes;
 mod backup_round_trip;
+mod broken_histories;
 mod cli;
 mod cli_storage;
 mod cut_is_one_instant;
@@ -15,8 +17,10 @@ mod damaged_repository;
 mod delta_reaches_the_passive;
 mod endpoints;
 mod levels_stay_few;
+mod lost_answers;
 mod no_change_writes_nothing;
 mod prune_spares_foreign_objects;
+mod races;
 mod restart_resumes;
 mod split_brain_is_fenced;
 mod stock_tools;

@@ -6,7 +6,7 @@ use crate::harness::config::Config;
 use crate::harness::daemon::{Daemon, cli_on, new_key};
 use crate::harness::hub::{AuditEvent, DAEMON_USER, Hub};
 use crate::harness::pair::Pair;
-use crate::harness::s3::{BUCKET, S3};
+use crate::harness::s3::S3;
 use crate::harness::scratch::Scratch;
 use crate::harness::{Result, eventually, status};
 use bytes::Bytes;
@@ -192,26 +192,10 @@ impl Repository {
         Ok((journal, packs))
     }
 
-    /// Every object that the bucket holds below the prefix, as any reader of the bucket sees it.
+    /// Every object that the bucket holds below the prefix.
     pub(crate) async fn stored(&self) -> Result<BTreeMap<String, Bytes>> {
-        stored_in(self.s3, &self.prefix).await
+        self.s3.stored(&self.prefix).await
     }
-}
-
-/// Every object below a prefix of a bucket.
-pub(crate) async fn stored_in(s3: &S3, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
-    let client = s3.client();
-    let mut stored = BTreeMap::new();
-    let mut pages = client.list_objects_v2().bucket(BUCKET).prefix(prefix).into_paginator().send();
-    while let Some(page) = pages.next().await {
-        for object in page?.contents() {
-            let key = object.key().ok_or("an object without a key")?;
-            let answer = client.get_object().bucket(BUCKET).key(key).send().await?;
-            let name = key.strip_prefix(prefix).unwrap_or(key).to_owned();
-            stored.insert(name, answer.body.collect().await?.into_bytes());
-        }
-    }
-    Ok(stored)
 }
 
 /// Those below `packs/`.

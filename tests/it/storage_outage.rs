@@ -10,7 +10,6 @@ use crate::scene::{
     DEADLINE, FIRST, SECOND, SOON, Scene, differences, in_sync, metric, restore_writes,
     until_condition, until_metric, until_role,
 };
-use crate::stage::stored_in;
 use serde_json::{Value, json};
 use std::path::Path;
 use understudy::object::Set;
@@ -58,7 +57,7 @@ async fn the_storage_goes_away_and_comes_back() -> Result<()> {
     assert_eq!(differences(&scene, &passive).await?, Vec::<String>::new());
     let (one, other) = (scene.first_file()?, scene.second_file()?);
     let hubs: [(&Hub, &Path); 2] = [(&scene.pair.primary, &one), (&scene.pair.passive, &other)];
-    let stored = stored_in(&s3, "pair/").await?;
+    let stored = s3.stored("pair/").await?;
     canary::is_seen_nowhere(stored, scene.scratch.path(), &hubs, &[&first, &second]).await
 }
 

@@ -1,0 +1,360 @@
+//! An HTTP fault proxy on loopback, between a client and an S3 server: it understands one request
+//! well enough to apply it and lose the answer, to deliver it later, or to answer with what was true
+//! before. What it did is in its history, for a checker that trusts nobody's word.
+//!
+//! Host and signed headers pass unchanged, so a real server accepts the signature. What may go wrong:
+//! the server cannot be reached, and then the client's connection ends without an answer, as it would
+//! have without a proxy. Plain HTTP only: an API server would need TLS on both sides.
+
+use super::ports::Port;
+use super::{Result, eventually};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::request::Parts;
+use http::{Response, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::Request;
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Handle, Runtime};
+
+pub mod fault;
+pub mod history;
+mod sign;
+
+use fault::{Fault, Rule, Side};
+use history::{Exchange, History};
+
+/// No test holds a request for longer.
+const REST_DEADLINE: Duration = Duration::from_mins(1);
+
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Ends with the value; requests that it still holds are then never delivered.
+pub struct Faultd {
+    /// Stands in the place of the server's endpoint in a client's configuration.
+    pub endpoint: String,
+    shared: Arc<Shared>,
+    /// Its own, so that a test with one thread does not stop it. Taken when dropped.
+    runtime: Option<Runtime>,
+    _port: Port,
+}
+
+struct Shared {
+    /// `host:port` of the server.
+    server: String,
+    /// The secret access key, for requests that have to be signed anew.
+    secret: String,
+    rules: Mutex<fault::Rules>,
+    history: Mutex<History>,
+    /// Deliveries under way or held.
+    open: AtomicUsize,
+}
+
+/// A request as it came, to be sent as often as need be.
+#[derive(Clone)]
+struct Sent {
+    /// Its place in the history.
+    number: u64,
+    method: http::Method,
+    target: http::Uri,
+    headers: http::HeaderMap,
+    body: Bytes,
+    /// The connection to the server ends after so many bytes of the body.
+    reset_at: Option<usize>,
+}
+
+/// An answer on its way to the client.
+struct Received {
+    status: http::StatusCode,
+    headers: http::HeaderMap,
+    body: Bytes,
+    /// The connection to the client ends after so many bytes of the body.
+    reset_at: Option<usize>,
+}
+
+impl Faultd {
+    /// Before the server at `endpoint` (`http://host:port`), without any fault.
+    pub async fn start(endpoint: &str, secret: &str) -> Result<Self> {
+        let server = endpoint.strip_prefix("http://").ok_or("only plain HTTP can be read")?;
+        let port = Port::reserve()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("faultd")
+            .enable_all()
+            .build()?;
+        let shared = Arc::new(Shared {
+            server: server.to_owned(),
+            secret: secret.to_owned(),
+            rules: Mutex::default(),
+            history: Mutex::default(),
+            open: AtomicUsize::new(0),
+        });
+        let endpoint = format!("http://{}", port.address());
+        let (address, serving) = (port.address(), Arc::clone(&shared));
+        let listener = runtime.spawn(async move { TcpListener::bind(address).await }).await??;
+        runtime.spawn(listen(listener, serving));
+        Ok(Self { endpoint, shared, runtime: Some(runtime), _port: port })
+    }
+
+    pub fn add(&self, rule: Rule) {
+        lock(&self.shared.rules).add(rule);
+    }
+
+    /// Takes away all rules whose keys begin so. Held requests stay held.
+    pub fn heal(&self, prefix: &str) {
+        lock(&self.shared.rules).heal(prefix);
+    }
+
+    /// Waits until nothing is held or under way any more.
+    pub async fn rest(&self) -> Result<()> {
+        let open = &self.shared.open;
+        eventually(REST_DEADLINE, "faultd to rest", async || {
+            (open.load(Ordering::SeqCst) == 0).then_some(())
+        })
+        .await
+    }
+
+    /// The present in the history's order: how far things have come, whatever the machine's speed.
+    pub fn moment(&self) -> u64 {
+        lock(&self.shared.history).last()
+    }
+
+    /// Everything below `prefix`, in the order of arrival.
+    pub fn history(&self, prefix: &str) -> Vec<Exchange> {
+        lock(&self.shared.history).below(prefix)
+    }
+
+    /// The same, and forgets it. Only at rest.
+    pub fn take(&self, prefix: &str) -> Vec<Exchange> {
+        lock(&self.shared.history).take(prefix)
+    }
+}
+
+impl Drop for Faultd {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+    let handle = Handle::current();
+    while let Ok((socket, _)) = listener.accept().await {
+        let shared = Arc::clone(&shared);
+        let service = service_fn(move |request| serve(Arc::clone(&shared), request));
+        handle.spawn(async move {
+            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            // Ends with an error when a fault ends it, or when the client goes away.
+            let _ = server.serve_connection(TokioIo::new(socket), service).await;
+        });
+    }
+}
+
+/// An error ends the client's connection without an answer.
+async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Body>> {
+    let (Parts { method, uri: target, headers, .. }, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let mut exchange = Exchange::received(&method, &target, &headers, &body);
+    let fault = lock(&shared.rules).choose(&exchange.method, &exchange.key);
+    exchange.fault.clone_from(&fault);
+    let is_head = method == http::Method::HEAD;
+    let number = lock(&shared.history).push(exchange);
+    let sent = Sent { number, method, target, headers, body, reset_at: None };
+    let received = match fault {
+        None => Some(deliver(&shared, sent).await?),
+        Some(fault) => meet(&shared, fault, sent).await?,
+    };
+    let Some(received) = received else {
+        return Err(io::Error::other("the fault leaves no answer"));
+    };
+    if received.reset_at.is_none() {
+        let Received { status, headers, body, .. } = &received;
+        lock(&shared.history).shown(number, *status, headers, body);
+    }
+    received.into_response(is_head)
+}
+
+/// Lets the fault happen. None: the client hears nothing.
+async fn meet(shared: &Arc<Shared>, fault: Fault, sent: Sent) -> io::Result<Option<Received>> {
+    let received = match fault {
+        Fault::FailBefore => return Ok(None),
+        Fault::ApplyThenDrop => {
+            deliver(shared, sent).await?;
+            return Ok(None);
+        }
+        Fault::Hold(time) => {
+            drop(spawn(shared, sent, time));
+            return Ok(None);
+        }
+        Fault::Reset(Side::Request, at) => {
+            // Whatever the server says to half a request, nobody hears it.
+            let _ = deliver(shared, Sent { reset_at: Some(at), ..sent }).await;
+            return Ok(None);
+        }
+        Fault::Reset(Side::Answer, at) => {
+            Received { reset_at: Some(at), ..deliver(shared, sent).await? }
+        }
+        Fault::ApplyThen { status, body } => {
+            deliver(shared, sent).await?;
+            scripted(status, &[], &body)?
+        }
+        Fault::Status { status, headers, body } => scripted(status, &headers, &body)?,
+        Fault::Duplicate => {
+            deliver(shared, sent.clone()).await?;
+            deliver(shared, sent).await?
+        }
+        Fault::Slow(time) => {
+            tokio::time::sleep(time).await;
+            deliver(shared, sent).await?
+        }
+        Fault::Strip(name) => {
+            let sent = sign::without(sent, name, &shared.secret).map_err(io::Error::other)?;
+            deliver(shared, sent).await?
+        }
+        Fault::Stale => {
+            let before = lock(&shared.history).first_answer(sent.number);
+            match before {
+                Some((status, headers, body)) => Received { status, headers, body, reset_at: None },
+                None => deliver(shared, sent).await?,
+            }
+        }
+        Fault::Omit(needle) => {
+            changed(shared, sent, Side::Answer, |body| fault::omit(body, &needle)).await?
+        }
+        Fault::Truncate(side, at) => changed(shared, sent, side, |body| cut(body, at)).await?,
+        Fault::Flip(side, at) => changed(shared, sent, side, |body| fault::flip(body, at)).await?,
+    };
+    Ok(Some(received))
+}
+
+/// Another body on its way to the server or back, with a length that fits.
+async fn changed(
+    shared: &Arc<Shared>,
+    mut sent: Sent,
+    side: Side,
+    change: impl Fn(&Bytes) -> Bytes,
+) -> io::Result<Received> {
+    if side == Side::Request {
+        sent.body = change(&sent.body);
+        sent.headers.insert(header::CONTENT_LENGTH, sent.body.len().into());
+        return deliver(shared, sent).await;
+    }
+    let mut received = deliver(shared, sent).await?;
+    received.body = change(&received.body);
+    Ok(received)
+}
+
+/// Sends the request to the server and takes its whole answer. Goes on when the client is gone: what
+/// was sent may be applied.
+async fn deliver(shared: &Arc<Shared>, sent: Sent) -> io::Result<Received> {
+    spawn(shared, sent, Duration::ZERO).await.map_err(io::Error::other)?
+}
+
+fn spawn(
+    shared: &Arc<Shared>,
+    sent: Sent,
+    after: Duration,
+) -> tokio::task::JoinHandle<io::Result<Received>> {
+    let shared = Arc::clone(shared);
+    shared.open.fetch_add(1, Ordering::SeqCst);
+    Handle::current().spawn(async move {
+        tokio::time::sleep(after).await;
+        let answer = exchange(&shared, &sent).await;
+        shared.open.fetch_sub(1, Ordering::SeqCst);
+        answer
+    })
+}
+
+async fn exchange(shared: &Shared, sent: &Sent) -> io::Result<Received> {
+    let socket = TcpStream::connect(&shared.server).await?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(socket));
+    let (mut sender, connection) = handshake.await.map_err(io::Error::other)?;
+    let delivery = lock(&shared.history).sent(sent.number, &sent.headers, &sent.body);
+    let ask = async {
+        let answer = sender.send_request(sent.to_request()?).await.map_err(io::Error::other)?;
+        let (head, body) = answer.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        drop(sender);
+        Ok(Received { status: head.status, headers: head.headers, body, reset_at: None })
+    };
+    // The connection does the work; it ends with its sender.
+    let (_, answer): (_, io::Result<_>) = tokio::join!(connection, ask);
+    let answer = answer?;
+    lock(&shared.history).answered(
+        sent.number,
+        delivery,
+        answer.status,
+        &answer.headers,
+        &answer.body,
+    );
+    Ok(answer)
+}
+
+impl Sent {
+    fn to_request(&self) -> io::Result<Request<Body>> {
+        let body = stream(&self.body, self.reset_at);
+        let mut request = Request::builder().method(&self.method).uri(&self.target);
+        if let Some(headers) = request.headers_mut() {
+            headers.clone_from(&self.headers);
+        }
+        request.body(body).map_err(io::Error::other)
+    }
+}
+
+impl Received {
+    fn into_response(mut self, is_head: bool) -> io::Result<Response<Body>> {
+        for hop in [header::CONNECTION, header::TRANSFER_ENCODING] {
+            self.headers.remove(hop);
+        }
+        if !is_head {
+            self.headers.insert(header::CONTENT_LENGTH, self.body.len().into());
+        }
+        let mut response = Response::builder().status(self.status);
+        if let Some(headers) = response.headers_mut() {
+            *headers = self.headers;
+        }
+        response.body(stream(&self.body, self.reset_at)).map_err(io::Error::other)
+    }
+}
+
+fn scripted(status: u16, headers: &[(&'static str, String)], body: &str) -> io::Result<Received> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, value);
+    }
+    let response = response.body(()).map_err(io::Error::other)?;
+    let (head, ()) = response.into_parts();
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    Ok(Received { status: head.status, headers: head.headers, body, reset_at: None })
+}
+
+/// The whole body, or its beginning and then the end of the connection.
+fn stream(body: &Bytes, reset_at: Option<usize>) -> Body {
+    let Some(at) = reset_at else {
+        return Full::new(body.clone()).map_err(|never| match never {}).boxed_unsync();
+    };
+    let begin = Ok(Frame::data(cut(body, at)));
+    // What was written has to leave before the end: hyper drops its buffer with the connection.
+    let end = futures::stream::once(async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        Err(io::Error::other("reset by a fault"))
+    });
+    StreamBody::new(futures::stream::iter([begin]).chain(end)).boxed_unsync()
+}
+
+fn cut(body: &Bytes, at: usize) -> Bytes {
+    body.slice(..at.min(body.len()))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
