@@ -25,6 +25,7 @@ mod restart_resumes;
 mod split_brain_is_fenced;
 mod stock_tools;
 mod storage;
+mod storage_faults;
 mod storage_outage;
 mod storage_that_cannot_fence;
 mod stored_backups_are_verified;
