@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let cli = Cli::parse();
         let output = cli.output();
-        match cli.execute(signals).await {
+        match Box::pin(cli.execute(signals)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
                 eprintln!("{}", render::failure(&failure, output));

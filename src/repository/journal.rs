@@ -19,6 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// Slots read at once while catching up. Grows from one, so that a poll costs one request.
@@ -27,6 +28,16 @@ const READ_WIDTH: u32 = 32;
 /// A slot is settled or the process dies: there is no third way.
 const UNTIL_DEFINITE: Policy =
     Policy { first: Duration::from_millis(100), cap: Duration::from_secs(5), give_up_after: None };
+
+/// Before a write nothing is lost but the work done for it, so a storage that stumbles is asked again.
+const BEFORE_A_WRITE: Policy = Policy {
+    first: Duration::from_millis(100),
+    cap: Duration::from_secs(2),
+    give_up_after: Some(Duration::from_secs(10)),
+};
+
+/// A slot that cannot be trusted is read so often before that is believed: a line may flip a bit.
+const LOOKS: usize = 3;
 
 pub struct Journal {
     storage: Storage,
@@ -181,6 +192,17 @@ impl Journal {
 
     /// What stands in a slot; `None`: nothing.
     async fn slot(&self, slot: u64) -> Result<Option<(Found, Digest)>, StorageError> {
+        let mut found = self.look(slot).await?;
+        for _ in 1..LOOKS {
+            if !matches!(found, Some((Found::Junk { .. }, _))) {
+                break;
+            }
+            found = self.look(slot).await?;
+        }
+        Ok(found)
+    }
+
+    async fn look(&self, slot: u64) -> Result<Option<(Found, Digest)>, StorageError> {
         match self.storage.get(&layout::journal_key(slot), RECORD_LIMIT).await {
             Ok(None) => Ok(None),
             Ok(Some(stored)) => {
@@ -251,16 +273,34 @@ impl Journal {
         Ok(())
     }
 
-    /// What was walked last still stands there. A storage that was emptied under a running hub would
-    /// else take a record that names packs which no longer exist.
-    async fn expect_head(&mut self) -> Result<(), JournalError> {
-        let head = self.view.head;
-        if head == 0 || self.storage.get(&layout::journal_key(head), RECORD_LIMIT).await?.is_some()
-        {
-            return Ok(());
+    /// Reads to the head, and looks whether what was walked last still stands there: a storage that was
+    /// emptied under a running hub would else take a record that names packs which no longer exist.
+    async fn prepare(&mut self) -> Result<(), JournalError> {
+        let judge = |error: &JournalError| match error {
+            JournalError::Storage(error) => error.next(),
+            JournalError::Stale { .. } => Next::Again,
+            JournalError::Repo(_) | JournalError::Frozen(_) | JournalError::NotAllowed { .. } => {
+                Next::Stop
+            }
+        };
+        let this = Mutex::new(&mut *self);
+        let read = || async {
+            let mut this = this.lock().await;
+            let View { head, frozen, .. } = this.refresh().await?;
+            let (key, frozen) = (layout::journal_key(*head), frozen.is_some());
+            if frozen || *head == 0 || this.storage.get(&key, RECORD_LIMIT).await?.is_some() {
+                return Ok(());
+            }
+            Err(JournalError::Stale { key })
+        };
+        let never = CancellationToken::new();
+        match retry::retry(&BEFORE_A_WRITE, JOURNAL, &never, judge, read).await {
+            Err(JournalError::Stale { key }) => {
+                self.freeze("Rewound", format!("{key} is gone, this hub has read it"));
+                Ok(())
+            }
+            prepared => prepared,
         }
-        self.freeze("Rewound", format!("slot {head} of the journal is gone, this hub has read it"));
-        self.view.frozen.clone().map_or(Ok(()), |frozen| Err(JournalError::Frozen(frozen)))
     }
 
     /// A journal that lost or changed what this hub has seen is not followed (I17).
@@ -294,13 +334,12 @@ impl Journal {
     ) -> Result<u64, JournalError> {
         let nonce = format!("{:032x}", crate::clock::random());
         loop {
-            self.refresh().await?;
+            self.prepare().await?;
             let passes_junk = matches!(&body, Body::Term { skips, .. } if !skips.is_empty());
             if let Some(frozen) = self.view.frozen.clone().filter(|_| !passes_junk) {
                 return Err(JournalError::Frozen(frozen));
             }
             allowed(&self.view).map_err(|why| JournalError::NotAllowed { why })?;
-            self.expect_head().await?;
             let slot = self.view.head + 1;
             let record = Record {
                 repository: self.repo.repository.clone(),

@@ -20,6 +20,7 @@ use harness::{Result, pair, tools};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -424,7 +425,8 @@ impl Holder {
     /// A backup newer than `before`, and the requests to the storage.
     async fn back_up(&mut self, before: u64) -> Result<(BackupDone, u64)> {
         let requests = self.requests.load(Relaxed);
-        let done = self.primary.run(&self.journal, &self.writer, TIMEOUT).await?;
+        let undamaged = BTreeSet::new();
+        let done = self.primary.run(&self.journal, &self.writer, TIMEOUT, &undamaged).await?;
         if done.slot <= before || !done.failed.is_empty() {
             return Err(format!("slot {}, failed {:?}", done.slot, done.failed).into());
         }

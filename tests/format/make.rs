@@ -16,10 +16,12 @@ use understudy::object::{Digest, GroupResource, ObjectKey, Set};
 use understudy::observe;
 use understudy::repository::journal::{Journal, Writer};
 use understudy::repository::keys::{self, Keys};
-use understudy::repository::layout::{FORMAT, PackName, beat_key};
+use understudy::repository::layout::{self, FORMAT, PackName, beat_key};
 use understudy::repository::pack::{self, Gone, Header, Line, ObjectLine};
 use understudy::repository::packs::PackStore;
-use understudy::repository::record::{self, Beat, Body, Commit, Cut, HubId, Level, SetContents};
+use understudy::repository::record::{
+    self, Beat, Body, Commit, Cut, HubId, Level, Record, SetContents,
+};
 use understudy::repository::storage::Storage;
 use understudy::status::Role;
 
@@ -48,6 +50,7 @@ pub(crate) async fn storage(folder: &Path) -> Result<Storage> {
         location: settings::Location::Directory(folder.to_owned()),
         poll_interval: Duration::from_secs(10),
         probe_interval: Duration::from_secs(10),
+        race_interval: Duration::from_hours(24),
         allow_unfenced: false,
         cache_dir: None,
     };
@@ -91,8 +94,8 @@ pub(crate) async fn make(folder: &Path, keys: Arc<Keys>) -> Result<Maker> {
     let superseded = maker.backup("eu-1", (1, first), delta, |_| ()).await?;
 
     maker.append("eu-2", 2, 0, term("failover")).await?;
-    // The old primary goes on for a moment: void.
-    maker.append("eu-1", 1, first, superseded).await?;
+    // The old primary had not seen that: void.
+    maker.put_blindly("eu-1", 1, first, superseded).await?;
     let second = maker.append("eu-2", 2, 0, Body::Open).await?;
     let failed = vec!["configmaps ns/dropped: denied".to_owned()];
     maker.append("eu-2", 2, second, Body::Activated { failed }).await?;
@@ -157,6 +160,35 @@ impl Maker {
     ) -> Result<u64> {
         let writer = Writer { hub: hub(name), epoch, incarnation };
         Ok(self.journal.append(&writer, body, |_| Ok(())).await?)
+    }
+
+    /// As a faulty writer would: [`Journal::append`] refuses what would count for nothing.
+    pub(crate) async fn put_blindly(
+        &mut self,
+        name: &str,
+        epoch: u64,
+        incarnation: u64,
+        body: Body,
+    ) -> Result<u64> {
+        let slot = self.journal.view().head + 1;
+        let record = Record {
+            repository: self.journal.repository().to_owned(),
+            slot,
+            epoch,
+            incarnation,
+            hub: hub(name),
+            nonce: format!("{:032x}", clock::random()),
+            prev: self.journal.view().last,
+            key: self.keys.id().to_owned(),
+            writer: env!("CARGO_PKG_VERSION").to_owned(),
+            at: clock::now(),
+            requires: vec![],
+            body,
+        };
+        let bytes = record::encode(&record, &self.keys).into();
+        self.storage.create(&layout::journal_key(slot), bytes).await?;
+        self.journal.refresh().await?;
+        Ok(slot)
     }
 
     /// Adds a level to each set that changed, and commits.

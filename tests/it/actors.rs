@@ -115,11 +115,13 @@ pub(crate) async fn storage_at(
         path_style: true,
         ca_file: None,
         credentials_file: Some(s3.credentials_file.clone()),
+        server_side_encryption: None,
     });
     let settings = settings::Storage {
         location,
         poll_interval: Duration::from_secs(10),
         probe_interval: Duration::from_mins(1),
+        race_interval: Duration::from_hours(24),
         allow_unfenced: false,
         cache_dir: None,
     };
