@@ -168,6 +168,40 @@ async fn f10_stale_reads_delay_and_mislead_nobody() -> Result<()> {
     Ok(())
 }
 
+/// One answer that cannot be is no reason to stop: the next one tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn f10_one_odd_answer_freezes_nobody() -> Result<()> {
+    let front = Front::new().await?;
+    let prefix = S3::prefix("f10-odd");
+    let mut hub = front.primary("eu-1", &prefix).await?;
+    let newest = hub.backup().await?;
+    let head = format!("{prefix}journal/{newest:020}");
+    let body = "<Error><Code>NoSuchKey</Code></Error>".to_owned();
+    let absent = Fault::Status { status: 404, headers: vec![], body };
+    let when = When::First(2);
+    front.faultd.add(Rule { fault: absent, method: "GET", key: head.clone(), when });
+    let next = hub.backup().await?;
+    assert_eq!(next, newest + 1, "the head was there");
+
+    let flip = Fault::Flip(Side::Answer, 40);
+    front.faultd.add(Rule { fault: flip, method: "GET", key: head, when });
+    let mut reader = front.actor("eu-2", &prefix).await?;
+    let view = reader.journal.refresh().await?;
+    assert_eq!((view.head, view.frozen.as_ref()), (next, None), "the slot was read again");
+
+    front
+        .s3
+        .client()
+        .delete_object()
+        .bucket(BUCKET)
+        .key(format!("{prefix}journal/{next:020}"))
+        .send()
+        .await?;
+    let refused = hub.backup().await.err().ok_or("a backup upon a record that is gone")?;
+    assert!(chain(&*refused).contains("is gone"), "{refused}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f11_a_listing_that_lacks_keys_hides_no_record() -> Result<()> {
     let front = Front::new().await?;
