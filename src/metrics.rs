@@ -45,6 +45,7 @@ pub struct Metrics {
     kube_requests: IntCounterVec,
     kube_duration: HistogramVec,
     promotions: IntCounterVec,
+    retired_backups: IntCounterVec,
     role_changes: IntCounterVec,
 }
 
@@ -90,6 +91,11 @@ impl Metrics {
                 "Promotions by who asked for them and how they ended.",
                 &["trigger", "outcome"],
             ),
+            retired_backups: counters(
+                "understudy_retention_deleted_backups_total",
+                "Backups that retention or an operator retired.",
+                &[],
+            ),
             role_changes: counters(
                 "understudy_role_changes_total",
                 "Changes of the role since the start, by the new role.",
@@ -114,9 +120,10 @@ impl Metrics {
             kube_requests,
             kube_duration,
             promotions,
+            retired_backups,
             role_changes,
         } = self;
-        let collectors: [Box<dyn prometheus::core::Collector>; 11] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 12] = [
             Box::new(backup_runs.clone()),
             Box::new(backup_duration.clone()),
             Box::new(sync_runs.clone()),
@@ -126,6 +133,7 @@ impl Metrics {
             Box::new(kube_requests.clone()),
             Box::new(kube_duration.clone()),
             Box::new(promotions.clone()),
+            Box::new(retired_backups.clone()),
             Box::new(role_changes.clone()),
             Box::new(ProcessCollector::for_self()),
         ];
@@ -155,6 +163,7 @@ impl Metrics {
                 self.promotions.with_label_values(&[trigger.name(), outcome.name()]);
             }
         }
+        self.retired(0);
         for role in Role::ALL {
             self.role_changes.with_label_values(&[role.name()]);
         }
@@ -196,6 +205,10 @@ impl Metrics {
 
     pub fn promotion(&self, trigger: Trigger, outcome: Outcome) {
         self.promotions.with_label_values(&[trigger.name(), outcome.name()]).inc();
+    }
+
+    pub fn retired(&self, backups: usize) {
+        self.retired_backups.with_label_values::<&str>(&[]).inc_by(backups as u64);
     }
 
     /// When it changed stands in the snapshot (`role_since`).
@@ -375,6 +388,7 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "no {line} in:\n{text}");
         };
         count("understudy_backup_runs_total{outcome=\"failed\"} 0");
+        count("understudy_retention_deleted_backups_total 0");
         count("understudy_promotions_total{outcome=\"success\",trigger=\"signal\"} 0");
         metrics.backup_run(Outcome::Failed);
         metrics.promotion(Trigger::Signal, Outcome::Success);
@@ -383,6 +397,8 @@ mod tests {
         metrics.storage_observer()("create", "4xx", 0.004);
         metrics.kube_observer()("list", "2xx", 0.1);
         metrics.role_changed(Role::Primary);
+        metrics.retired(3);
+        count("understudy_retention_deleted_backups_total 3");
         count("understudy_backup_runs_total{outcome=\"failed\"} 1");
         count("understudy_promotions_total{outcome=\"success\",trigger=\"signal\"} 1");
         count("understudy_restore_objects_total{action=\"pruned\",set=\"resources\"} 3");

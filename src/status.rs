@@ -97,6 +97,9 @@ pub struct Snapshot {
     pub backups: Arc<[BackupSummary]>,
     pub backups_in_storage: usize,
     pub oldest_backup_at: Option<Timestamp>,
+    /// What retention did; on a primary.
+    #[serde(default)]
+    pub sweep: SweepFacts,
     pub sync: SyncFacts,
     #[serde(default)]
     pub verify: VerifyFacts,
@@ -159,6 +162,7 @@ impl Snapshot {
             backups: Arc::default(),
             backups_in_storage: 0,
             oldest_backup_at: None,
+            sweep: SweepFacts::default(),
             sync: SyncFacts::default(),
             verify: VerifyFacts::default(),
             peers: Vec::new(),
@@ -329,6 +333,24 @@ pub struct SetSummary {
     pub bytes: u64,
     /// Added + changed + removed against the backup before.
     pub changed: u64,
+}
+
+/// The last sweep: what retention took away.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SweepFacts {
+    pub running_since: Option<Timestamp>,
+    pub last_at: Option<Timestamp>,
+    pub last_outcome: Option<Outcome>,
+    /// What it did, or why it ended early.
+    pub message: String,
+    /// Backups that are no longer offered since then.
+    pub retired: usize,
+    /// Packs that were named to be deleted.
+    pub condemned: usize,
+    /// Packs that were deleted.
+    pub deleted: usize,
+    pub freed_bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,4 +1,5 @@
-//! The primary's job: one backup, from discovery to the committed record.
+//! The primary's jobs: one backup, from discovery to the committed record, and the sweep that takes
+//! away what is no longer needed.
 //!
 //! Order of writes, and the only one that is safe: packs first, each read back, then the `Commit`
 //! that names them. A crash before the commit leaves nothing but orphan packs; after it the backup
@@ -11,13 +12,16 @@ mod merge;
 pub mod retention;
 mod run;
 mod sealer;
+pub mod sweep;
+pub mod sweeper;
 mod upload;
 
 pub use run::{BackupDone, Primary};
 
 use crate::capture::cut::CutError;
 use crate::object::{BadKey, GroupResource, Set};
-use crate::repository::journal::JournalError;
+use crate::repository::chain::View;
+use crate::repository::journal::{JournalError, Writer};
 use crate::repository::packs::PacksError;
 
 #[derive(Debug, thiserror::Error)]
@@ -50,4 +54,19 @@ pub enum BackupError {
     Repeated { set: Set },
     #[error("a stage of the backup stopped early")]
     Stopped,
+}
+
+/// What [`crate::repository::chain`] will ask of the record.
+fn may_write(view: &View, writer: &Writer) -> Result<(), String> {
+    if !view.is_holder(&writer.hub) || view.epoch != writer.epoch {
+        let holder = view.holder.as_ref().map_or("nobody", |hub| &hub.name);
+        return Err(format!("{holder} holds the term {}", view.epoch));
+    }
+    if view.incarnation != writer.incarnation {
+        return Err("another daemon of this hub has begun to write".to_owned());
+    }
+    if !view.activated {
+        return Err("the term is not activated yet".to_owned());
+    }
+    Ok(())
 }

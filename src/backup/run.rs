@@ -11,7 +11,7 @@ use crate::capture::cut::{self, CutError};
 use crate::capture::discovery::{self, Discovered};
 use crate::capture::select::{Candidate, Selection};
 use crate::object::{Digest, GroupResource, Kind, Set};
-use crate::repository::chain::{Backup, View};
+use crate::repository::chain::Backup;
 use crate::repository::journal::{Journal, Writer};
 use crate::repository::keys::Keys;
 use crate::repository::packs::PackStore;
@@ -442,28 +442,13 @@ async fn publish(
 ) -> Result<u64, BackupError> {
     let mut journal = journal.lock().await;
     let slot =
-        journal.append(writer, Body::Commit(commit), |view| may_commit(view, writer)).await?;
+        journal.append(writer, Body::Commit(commit), |view| super::may_write(view, writer)).await?;
     let view = journal.view();
     if view.epoch != writer.epoch {
         let holder = view.holder.as_ref().map_or_else(String::new, |hub| hub.name.clone());
         return Err(BackupError::Superseded { holder, epoch: view.epoch });
     }
     Ok(slot)
-}
-
-/// What [`crate::repository::chain`] will ask of the record.
-fn may_commit(view: &View, writer: &Writer) -> Result<(), String> {
-    if !view.is_holder(&writer.hub) || view.epoch != writer.epoch {
-        let holder = view.holder.as_ref().map_or("nobody", |hub| &hub.name);
-        return Err(format!("{holder} holds the term {}", view.epoch));
-    }
-    if view.incarnation != writer.incarnation {
-        return Err("another daemon of this hub has begun to write".to_owned());
-    }
-    if !view.activated {
-        return Err("the term is not activated yet".to_owned());
-    }
-    Ok(())
 }
 
 fn commit(plan: Plan, changes: &Changes, mut tails: Tails, before: Option<&Backup>) -> Commit {

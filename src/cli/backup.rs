@@ -1,9 +1,9 @@
-//! `understudy backup …`: listing from the storage alone, and asking the daemon for a backup now.
+//! `understudy backup …`: listing from the storage alone, and asking the daemon to do something now.
 
 use super::exit::{Code, Failure};
+use super::render::Output;
 use super::stored::{self, Stored, show};
 use super::{Global, render, run};
-use crate::backup::retention;
 use crate::config::settings::Settings;
 use crate::kube_status;
 use crate::kube_status::ask::{self, Ask, Verb};
@@ -21,19 +21,6 @@ pub(super) async fn list(global: &Global) -> Result<(), Failure> {
     stored::complete(&view)
 }
 
-/// The plan of the retention rules.
-pub(super) async fn prune(global: &Global) -> Result<(), Failure> {
-    let settings = run::settings(global)?;
-    let view = view(&settings).await?;
-    let backups: Vec<_> = view.backups.iter().rev().cloned().collect();
-    let base = view.base.as_ref().map(|base| base.mark.slot);
-    let zone = settings.schedule.cron.zone();
-    let now = crate::clock::now();
-    let verdicts = retention::plan(&backups, &settings.retention, base, zone, now);
-    show(render::retention(&verdicts, global.output))?;
-    stored::complete(&view)
-}
-
 /// The journal read to its head; an empty view where there is no repository yet.
 async fn view(settings: &Settings) -> Result<View, Failure> {
     let storage = stored::storage(settings).await?;
@@ -45,17 +32,41 @@ async fn view(settings: &Settings) -> Result<View, Failure> {
     Ok(stored.view().clone())
 }
 
-/// Asks the daemon through the annotation of its `Hub`, and waits for its answer in the status.
+/// Asks for a backup, and waits for it if that is wanted.
 pub(super) async fn run(global: &Global, wait: bool, timeout: Duration) -> Result<(), Failure> {
     let settings = run::settings(global)?;
-    let client = run::client(global).await?;
-    let id = format!("{:032x}", crate::clock::random());
-    let (namespace, name) = (&global.namespace, &settings.hub.name);
-    ask::ask(&client, namespace, name, &Ask { id: id.clone(), verb: Verb::BackupRun }).await?;
-    if !wait {
-        println!("asked {name} for a backup");
-        return Ok(());
+    if wait {
+        return request(global, &settings, Verb::BackupRun, timeout).await;
     }
+    let client = run::client(global).await?;
+    ask(&client, global, &settings, Verb::BackupRun).await?;
+    println!("asked {} for a backup", settings.hub.name);
+    Ok(())
+}
+
+/// Asks the daemon through the annotation of its `Hub`; the id of the request.
+async fn ask(
+    client: &kube::Client,
+    global: &Global,
+    settings: &Settings,
+    verb: Verb,
+) -> Result<String, Failure> {
+    let id = format!("{:032x}", crate::clock::random());
+    let asked = Ask { id: id.clone(), verb };
+    ask::ask(client, &global.namespace, &settings.hub.name, &asked).await?;
+    Ok(id)
+}
+
+/// Asks the daemon, and waits for its answer in the status of its `Hub`.
+pub(super) async fn request(
+    global: &Global,
+    settings: &Settings,
+    verb: Verb,
+    timeout: Duration,
+) -> Result<(), Failure> {
+    let client = run::client(global).await?;
+    let (namespace, name) = (&global.namespace, &settings.hub.name);
+    let id = ask(&client, global, settings, verb).await?;
     let answer = async {
         loop {
             let hub = kube_status::load(&client, namespace, name).await?;
@@ -68,17 +79,17 @@ pub(super) async fn run(global: &Global, wait: bool, timeout: Duration) -> Resul
     };
     let Ok(answer) = tokio::time::timeout(timeout, answer).await else {
         let message = format!(
-            "{name} has not finished the backup within {}; it goes on",
+            "{name} has not answered within {}; what was asked goes on",
             humantime::format_duration(timeout)
         );
         return Err(Failure::new(Code::TimedOut, message).with_hint("understudy status"));
     };
     let answer = answer?;
     match &*answer.outcome {
-        "success" => {
-            println!("{}", answer.message);
-            Ok(())
-        }
+        "success" => show(match global.output {
+            Output::Table => Ok(format!("{}\n", answer.message)),
+            Output::Json => render::envelope("Answer", &answer),
+        }),
         "partial" => Err(Failure::new(Code::Partial, answer.message)),
         "refused" => Err(Failure::new(Code::Refused, answer.message)),
         _ => Err(Failure::new(Code::Failed, answer.message)),

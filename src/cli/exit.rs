@@ -29,6 +29,8 @@ pub enum Code {
     /// Refused by a rule, nothing changed.
     Refused = 5,
     TimedOut = 6,
+    /// Answered no, or nobody to ask.
+    NotConfirmed = 7,
     StorageUnreachable = 10,
     Fenced = 11,
     KeyMissing = 12,
@@ -47,6 +49,7 @@ impl Code {
             Code::NotHealthy => "NotHealthy",
             Code::Refused => "Refused",
             Code::TimedOut => "TimedOut",
+            Code::NotConfirmed => "NotConfirmed",
             Code::StorageUnreachable => "StorageUnreachable",
             Code::Fenced => "Fenced",
             Code::KeyMissing => "KeyMissing",

@@ -23,12 +23,20 @@ pub(super) async fn get(
     wanted: Wanted,
     show_secret_data: bool,
 ) -> Result<(), Failure> {
-    let stored = Stored::expect(&run::settings(global)?).await?;
+    let mut stored = Stored::expect(&run::settings(global)?).await?;
     let backup = stored.find(id).await?.backup;
+    let slot = backup.mark.slot;
     let (id, (packs, _cache)) = (backup.id(), stored.packs()?);
     let count = plural(backup.commit.packs().count(), "pack", "packs");
     progress(global, &format!("opening {id}: {count}"));
-    let opened = packs.open(backup, None).await?;
+    let opened = match packs.open(backup, None).await {
+        Err(PacksError::Missing { .. }) if stored.is_retired(slot).await? => {
+            let message = format!("the backup {id} was retired while it was read");
+            return Err(Failure::new(Code::Failed, message)
+                .with_hint("what is left is shown by: understudy backup list"));
+        }
+        opened => opened?,
+    };
     let searched = wanted.clone();
     let thread = tokio::task::spawn_blocking(move || look(&packs, &opened, &searched));
     let (found, object) = thread.await.map_err(|_| PacksError::Thread)??;

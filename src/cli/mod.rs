@@ -7,10 +7,12 @@ pub mod describe;
 pub mod exit;
 pub mod find;
 pub mod get;
+mod prune;
 pub mod render;
 pub mod render_backup;
 pub mod render_object;
 pub mod render_storage;
+pub mod render_sweep;
 pub mod run;
 pub mod status;
 pub mod storage;
@@ -118,8 +120,16 @@ enum Backup {
         #[arg(long, value_name = "SHARE", value_parser = share)]
         sample: Option<f64>,
     },
-    /// Which backups the retention rules keep, and which may go
-    Prune(Prune),
+    /// Retire the backups that the retention rules do not keep; the plan is shown first
+    Prune(prune::How),
+    /// Retire these backups; the plan is shown first
+    Delete {
+        /// Ids or slots of the backups
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+        #[command(flatten)]
+        how: prune::How,
+    },
     /// Take a backup now, on the primary
     Run {
         /// Return as soon as the daemon was asked
@@ -157,13 +167,6 @@ enum Storage {
         #[arg(default_value = "")]
         prefix: String,
     },
-}
-
-#[derive(Debug, Args)]
-struct Prune {
-    /// Only show the plan; deleting is not in this version
-    #[arg(long, required = true)]
-    dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -227,7 +230,8 @@ impl Verb {
             Verb::Backup(Backup::Verify { id, all, sample }) => {
                 verify::verify(global, &id, all, sample).await
             }
-            Verb::Backup(Backup::Prune(Prune { dry_run: _ })) => backup::prune(global).await,
+            Verb::Backup(Backup::Prune(how)) => prune::prune(global, how).await,
+            Verb::Backup(Backup::Delete { ids, how }) => prune::delete(global, &ids, how).await,
             Verb::Backup(Backup::Run { no_wait, timeout }) => {
                 backup::run(global, !no_wait, timeout).await
             }

@@ -4,7 +4,6 @@
 //! `apiVersion` and `kind`; fields may be added, never renamed.
 
 use super::exit::Failure;
-use crate::backup::retention::Verdict;
 use crate::http::API_VERSION;
 use crate::object::Set;
 use crate::status::BackupSummary;
@@ -89,23 +88,6 @@ pub fn backup_list(
         Output::Table if backups.is_empty() => Ok("No backups.\n".to_owned()),
         Output::Table => Ok(table(&BACKUP_COLUMNS, backups.iter().map(|b| backup_row(b, now)))),
         Output::Json => envelope("BackupList", serde_json::json!({ "items": backups })),
-    }
-}
-
-/// What the retention rules would do, newest first.
-pub fn retention(verdicts: &[Verdict], output: Output) -> Result<String, serde_json::Error> {
-    let word = |verdict: &Verdict| if verdict.keep { "keep" } else { "retire" };
-    match output {
-        Output::Table => {
-            let columns = [("BACKUP", Align::Left), ("VERDICT", Align::Left), ("WHY", Align::Left)];
-            let row = |v: &Verdict| vec![v.backup.id.clone(), word(v).to_owned(), v.why.clone()];
-            Ok(table(&columns, verdicts.iter().map(row)))
-        }
-        Output::Json => {
-            let item = |v: &Verdict| serde_json::json!({"backup": v.backup.id, "keep": v.keep, "why": v.why});
-            let items: Vec<_> = verdicts.iter().map(item).collect();
-            envelope("RetentionPlan", serde_json::json!({ "items": items }))
-        }
     }
 }
 

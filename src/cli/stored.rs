@@ -99,6 +99,12 @@ impl Stored {
             .map(|backup| Committed { backup: Arc::new(backup), record }))
     }
 
+    /// Whether a backup was retired since it was found: then packs may be missing that were there. Reads
+    /// the journal to its head again.
+    pub(super) async fn is_retired(&mut self, slot: u64) -> Result<bool, Failure> {
+        Ok(!self.journal.refresh().await?.ledger.offered.contains_key(&slot))
+    }
+
     /// With a cache of its own: that of a daemon must not change under it. It goes with the folder.
     pub(super) fn packs(&self) -> Result<(PackStore, TempDir), Failure> {
         let folder = tempfile::tempdir().map_err(|error| {

@@ -19,7 +19,7 @@ pub(super) async fn verify(
     all: bool,
     share: Option<f64>,
 ) -> Result<(), Failure> {
-    let stored = Stored::expect(&run::settings(global)?).await?;
+    let mut stored = Stored::expect(&run::settings(global)?).await?;
     let slots: Vec<u64> = if all {
         stored.view().backups.iter().map(|backup| backup.slot).collect()
     } else {
@@ -43,6 +43,14 @@ pub(super) async fn verify(
             Some(wanted) => verifier.check_some(backup, wanted).await?,
             None => (backup.commit.packs().count(), verifier.check(backup).await?),
         };
+        if !faults.is_empty() && stored.is_retired(*slot).await? {
+            let message = format!("the backup {} was retired while it was read", backup.id());
+            if !all {
+                return Err(Failure::new(Code::Failed, message));
+            }
+            eprintln!("{message}");
+            continue;
+        }
         results.push(Verified::of(backup, read, faults));
     }
     results.reverse();

@@ -116,13 +116,16 @@ pub(super) struct Schedule {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-#[expect(clippy::struct_field_names, reason = "the keys as they are written")]
 pub(super) struct Retention {
     pub keep_for: Time,
     pub keep_last: Option<u32>,
     pub keep_daily: Option<u32>,
     pub keep_weekly: Option<u32>,
     pub keep_monthly: Option<u32>,
+    /// How long packs stay in the storage after nothing needs them any more.
+    pub sweep_after: Time,
+    /// At least so long between two sweeps.
+    pub sweep_interval: Time,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

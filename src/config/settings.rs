@@ -134,6 +134,10 @@ pub struct Retention {
     pub keep_daily: u32,
     pub keep_weekly: u32,
     pub keep_monthly: u32,
+    /// From the record that condemns a pack to its deletion, by the storage's clock; also how old
+    /// a pack must be that no backup names.
+    pub sweep_after: Duration,
+    pub sweep_interval: Duration,
 }
 
 #[derive(Clone, Debug)]

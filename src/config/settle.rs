@@ -380,8 +380,15 @@ impl Notes<'_> {
     }
 
     fn retention(&mut self, written: file::Retention) -> Retention {
-        let file::Retention { keep_for, keep_last, keep_daily, keep_weekly, keep_monthly } =
-            written;
+        let file::Retention {
+            keep_for,
+            keep_last,
+            keep_daily,
+            keep_weekly,
+            keep_monthly,
+            sweep_after,
+            sweep_interval,
+        } = written;
         let keep_last = keep_last.unwrap_or(48);
         if keep_last == 0 {
             self.wrong("retention.keepLast", "at least one backup is kept", "write 1 or more");
@@ -396,6 +403,12 @@ impl Notes<'_> {
             keep_daily: keep_daily.unwrap_or(0),
             keep_weekly: keep_weekly.unwrap_or(0),
             keep_monthly: keep_monthly.unwrap_or(0),
+            sweep_after: self.time("retention.sweepAfter", sweep_after, Duration::from_hours(24)),
+            sweep_interval: self.time(
+                "retention.sweepInterval",
+                sweep_interval,
+                Duration::from_hours(1),
+            ),
         }
     }
 

@@ -5,11 +5,13 @@
 //! nothing.
 
 mod look;
+mod sweep;
 mod term;
 
 use super::jobs::{self, Job, JobResult};
 use super::{DaemonError, Nudge, PromotionAsked, Shared};
 use crate::backup::Primary;
+use crate::backup::sweeper::Wish;
 use crate::kube_status::ask::{Ask, Verb};
 use crate::promotion::machine::{self, Action, Decision, Facts, Fence, Request, State};
 use crate::repository::Repository;
@@ -18,6 +20,7 @@ use crate::repository::packs::PacksError;
 use crate::repository::record::HubId;
 use crate::status::{Frozen, Outcome, Role};
 use crate::sync::Standby;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
@@ -38,6 +41,9 @@ pub(super) struct Control {
     work: Option<Work>,
     /// Requests of the command line for a backup that has not begun.
     asked: Vec<String>,
+    sweeping: Option<sweep::Sweeping>,
+    /// Sweeps that the command line asks for, each with its request.
+    sweeps: VecDeque<(String, Wish)>,
     timing: jobs::Timing,
 }
 
@@ -96,6 +102,8 @@ impl Control {
             request,
             work: None,
             asked: vec![],
+            sweeping: None,
+            sweeps: VecDeque::new(),
             timing,
         }
     }
@@ -116,6 +124,7 @@ impl Control {
                 () = self.stop.cancelled() => return self.drain().await,
                 Some(nudge) = nudges.recv() => self.nudged(nudge).await,
                 result = finished(&mut self.work) => self.finish(result).await,
+                result = sweep::ended(&mut self.sweeping) => self.sweep_ended(result).await,
                 () = tokio::time::sleep(rest) => {}
             }
         }
@@ -125,18 +134,7 @@ impl Control {
     async fn nudged(&mut self, nudge: Nudge) {
         match nudge {
             Nudge::RunNow => self.timing.run_now(),
-            Nudge::Ask(Ask { id, verb: Verb::BackupRun }) => {
-                if self.shared.board.read().role == Some(Role::Primary) {
-                    self.timing.run_now();
-                    self.asked.push(id);
-                } else {
-                    let message = format!(
-                        "{} is not the primary, only the primary takes backups",
-                        self.me.name
-                    );
-                    super::surface::answer(&self.shared, id, Outcome::Refused, message).await;
-                }
-            }
+            Nudge::Ask(Ask { id, verb }) => self.answer(id, verb).await,
             Nudge::Promote(_) if self.request.is_some() => {}
             Nudge::Promote(PromotionAsked { trigger, forced }) => {
                 let expected_epoch = self.shared.board.read().epoch;
@@ -153,6 +151,24 @@ impl Control {
                 self.request = Some(request);
                 self.request_is_durable = false;
             }
+        }
+    }
+
+    /// All that can be asked for is the primary's to do.
+    async fn answer(&mut self, id: String, verb: Verb) {
+        let (role, me) = (self.shared.board.read().role, &self.me.name);
+        if role != Some(Role::Primary) {
+            let message =
+                format!("{me} is not the primary, only the primary takes and deletes backups");
+            return super::surface::answer(&self.shared, id, Outcome::Refused, message).await;
+        }
+        match verb {
+            Verb::BackupRun => {
+                self.timing.run_now();
+                self.asked.push(id);
+            }
+            Verb::BackupPrune => self.sweep_asked(id, Wish::Rules).await,
+            Verb::BackupDelete { backups } => self.sweep_asked(id, Wish::Delete(backups)).await,
         }
     }
 
@@ -197,8 +213,9 @@ impl Control {
         let why = decision.why;
         match decision.action {
             Action::Wait => {
-                if let (State::Frozen, Some(work)) = (decision.state, &self.work) {
-                    work.cancel.cancel();
+                if decision.state == State::Frozen {
+                    self.work.iter().for_each(|work| work.cancel.cancel());
+                    self.cancel_sweep();
                 }
                 let asked = std::mem::take(&mut self.asked);
                 self.answer_refused(asked, &why).await;
@@ -214,6 +231,7 @@ impl Control {
             Action::Withdraw => {
                 // Whatever this hub still had in hand must not be finished.
                 let mut unanswered = std::mem::take(&mut self.asked);
+                unanswered.extend(self.abort_sweeps());
                 if let Some(work) = self.work.take() {
                     work.handle.abort();
                     super::surface::job_ended(&self.shared.board);
@@ -260,6 +278,7 @@ impl Control {
 
     fn backup(&mut self) -> Next {
         self.request = None;
+        self.sweep();
         let now = crate::clock::now();
         super::surface::show_schedule(&self.shared.board, &self.timing);
         if self.probe_again() || self.work.is_some() || !self.timing.backup_is_due(now) {
@@ -293,7 +312,8 @@ impl Control {
         }
         self.timing.sync_begins(backup.mark.slot, now);
         let cancel = self.stop.child_token();
-        let job = jobs::sync(self.shared.clone(), opened.standby.clone(), backup, cancel.clone());
+        let (shared, repository) = (self.shared.clone(), opened.repository.clone());
+        let job = jobs::sync(shared, repository, opened.standby.clone(), backup, cancel.clone());
         self.start(Job::Sync, cancel, job)
     }
 

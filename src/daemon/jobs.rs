@@ -3,6 +3,10 @@
 //! A job takes what it needs, works to its end (or to the next object when it is cancelled) and tells
 //! the board what happened. What it decides for the roles, it decides in the journal.
 
+mod sweep;
+
+pub(super) use sweep::sweep;
+
 use super::{Shared, surface, verification};
 use crate::backup::{BackupDone, Primary};
 use crate::config::settings::Settings;
@@ -73,6 +77,9 @@ pub(super) struct Timing {
     synced: Option<u64>,
     activation_at: Instant,
     probe_at: Instant,
+    sweep_at: Instant,
+    /// There was a backup since the last sweep.
+    unswept: bool,
     /// Failures of the current job in a row.
     failures: u32,
     /// Newest usable backup: slot, id, and `Last-Modified` of its record.
@@ -89,6 +96,8 @@ impl Timing {
             synced: None,
             activation_at: monotonic,
             probe_at: monotonic,
+            sweep_at: monotonic,
+            unswept: false,
             failures: 0,
             newest: None,
         }
@@ -156,6 +165,16 @@ impl Timing {
         self.probe_at = now + self.settings.storage.race_interval;
     }
 
+    /// Whether a sweep is due; asking counts as beginning it.
+    pub(super) fn sweep_begins(&mut self, now: Instant) -> bool {
+        let due = self.unswept && now >= self.sweep_at;
+        if due {
+            self.unswept = false;
+            self.sweep_at = now + self.settings.retention.sweep_interval;
+        }
+        due
+    }
+
     pub(super) fn activation_is_due(&self, now: Instant) -> bool {
         now >= self.activation_at
     }
@@ -178,6 +197,7 @@ impl Timing {
         match (job, result) {
             // After a promotion the first backup of the term comes at once, whatever the schedule says.
             (Job::Activation, JobResult::Done) => self.backup_at = now,
+            (Job::Backup, JobResult::Done) => self.unswept = true,
             (_, JobResult::Done) | (Job::Probe, _) => {}
             (Job::Activation, JobResult::Failed) => self.activation_at = monotonic + RETRY_AFTER,
             (Job::Backup, JobResult::Failed) => {
@@ -331,8 +351,9 @@ fn backup_run(run: Run, done: &BackupDone, newest: Option<&Backup>) -> Run {
 
 pub(super) async fn sync(
     shared: Shared,
+    repository: Arc<Repository>,
     standby: Arc<Mutex<Standby>>,
-    backup: Arc<Backup>,
+    mut backup: Arc<Backup>,
     cancel: CancellationToken,
 ) -> JobResult {
     let (at, begun) = (crate::clock::now(), crate::clock::monotonic());
@@ -341,7 +362,24 @@ pub(super) async fn sync(
         s.sync.last_attempt_at = Some(at);
     });
     let mut standby = standby.lock().await;
-    let result = standby.run(&backup, Scope::Passive, &crate::sync::no_guard, &cancel).await;
+    let result = loop {
+        let run = standby.run(&backup, Scope::Passive, &crate::sync::no_guard, &cancel);
+        match run.await {
+            Err(error) if error.is_missing() => match in_place_of(&repository, &backup).await {
+                Some(newer) => {
+                    let (retired, newer_id) = (backup.id(), newer.id());
+                    tracing::info!(
+                        retired,
+                        newer = newer_id,
+                        "a backup was retired, beginning anew"
+                    );
+                    backup = newer;
+                }
+                None => break Err(error),
+            },
+            result => break result,
+        }
+    };
     let seconds = (crate::clock::monotonic() - begun).as_secs_f64();
     let opened = standby.opened().map(|backup| backup.id());
     shared.board.update(|s| s.sync.opened = opened);
@@ -351,6 +389,15 @@ pub(super) async fn sync(
         Ok(Synced::Restored(report)) if report.is_complete() => JobResult::Done,
         Ok(Synced::Restored(_)) | Err(_) => JobResult::Failed,
     }
+}
+
+/// What a standby reads instead of a backup that was retired while it was fetched: slow readers find
+/// that its packs are gone. `None`: it is still offered, or nothing newer can be had.
+async fn in_place_of(repository: &Repository, backup: &Backup) -> Option<Arc<Backup>> {
+    let mut journal = repository.journal.lock().await;
+    let view = journal.refresh().await.ok()?;
+    let retired = !view.ledger.offered.contains_key(&backup.mark.slot);
+    view.usable.clone().filter(|usable| retired && usable.mark.slot > backup.mark.slot)
 }
 
 /// From the term to `Activated`: the last catch-up, then the activation set.

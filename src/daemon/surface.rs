@@ -140,8 +140,9 @@ pub(super) fn show_view(board: &Board, view: &View, me: &HubId) {
         }
         s.newest = view.backups.last().cloned();
         s.backups = view.backups.iter().rev().take(MAX_BACKUPS).cloned().collect();
-        s.backups_in_storage = view.backups.len();
-        s.oldest_backup_at = view.backups.first().map(|backup| backup.at);
+        let offered = &view.ledger.offered;
+        s.backups_in_storage = offered.len();
+        s.oldest_backup_at = offered.first_key_value().map(|(_, oldest)| oldest.at);
         let own = view.backups.iter().rev().find(|backup| backup.hub == me.name);
         if view.is_holder(me)
             && let Some(own) = own

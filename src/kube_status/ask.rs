@@ -8,6 +8,7 @@ use kube::api::{Patch, PatchParams};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeSet;
 
 pub const REQUEST: &str = "understudy.dev/request";
 
@@ -22,11 +23,20 @@ pub struct Ask {
     pub verb: Verb,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verb {
     BackupRun,
+    /// Carry out the retention rules now.
+    BackupPrune,
+    BackupDelete {
+        /// Slots of their commits.
+        backups: BTreeSet<u64>,
+    },
 }
+
+/// Backups that one request may name, so that it fits.
+pub const MOST_DELETED: usize = 100;
 
 /// The answer to the last request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -83,9 +93,16 @@ mod tests {
         };
         assert_eq!(check(None), None);
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-run"}"#)), Some(true));
+        assert_eq!(check(Some(r#"{"id":"x","verb":"backup-prune"}"#)), Some(true));
+        let delete = r#"{"id":"x","verb":{"backup-delete":{"backups":[4,5]}}}"#;
+        assert_eq!(check(Some(delete)), Some(true));
+        assert_eq!(check(Some(r#"{"id":"x","verb":"backup-delete"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"format-disk"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-run","more":1}"#)), Some(false));
         assert_eq!(check(Some("yes")), Some(false));
         assert_eq!(check(Some(&" ".repeat(5000))), Some(false));
+        let backups = (0..MOST_DELETED as u64).map(|n| u64::MAX - n).collect();
+        let most = Ask { id: "f".repeat(32), verb: Verb::BackupDelete { backups } };
+        assert_eq!(check(Some(&serde_json::to_string(&most).unwrap())), Some(true));
     }
 }

@@ -37,6 +37,11 @@ pub fn pack_key(name: &PackName) -> String {
     format!("{PACKS}{name}")
 }
 
+/// The pack of a key below `packs/`; `None` for everything that we would not have written.
+pub fn pack_of_key(key: &str) -> Option<PackName> {
+    PackName::try_from(key.strip_prefix(PACKS)?.to_owned()).ok()
+}
+
 pub fn checkpoint_key(slot: u64) -> String {
     format!("{CHECKPOINTS}{slot:020}")
 }
@@ -55,6 +60,12 @@ pub struct PackName(String);
 impl PackName {
     pub fn new(epoch: u64, incarnation: u64, unique: ulid::Ulid) -> Self {
         Self(format!("{epoch}-{incarnation}-{unique}"))
+    }
+
+    /// Epoch and incarnation of who wrote it.
+    pub fn writer(&self) -> (u64, u64) {
+        let mut numbers = self.0.split('-').map_while(|part| part.parse().ok());
+        (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default())
     }
 }
 
@@ -138,6 +149,8 @@ mod tests {
     #[test]
     fn only_names_that_we_write_are_pack_names() {
         let name = PackName::new(3, 17, ulid::Ulid::from_parts(1, 2));
+        assert_eq!(name.writer(), (3, 17));
+        assert_eq!(pack_of_key(&pack_key(&name)), Some(name.clone()));
         assert_eq!(PackName::try_from(name.to_string()), Ok(name));
         for odd in [
             "",

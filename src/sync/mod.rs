@@ -40,6 +40,13 @@ pub enum SyncError {
     Check(Vec<String>),
 }
 
+impl SyncError {
+    /// A pack is not in the storage: it is damaged, or the backup was retired meanwhile.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Open { source: PacksError::Missing { .. }, .. })
+    }
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub enum Synced {

@@ -29,4 +29,5 @@ mod storage_faults;
 mod storage_outage;
 mod storage_that_cannot_fence;
 mod stored_backups_are_verified;
+mod sweep;
 mod unplanned_failover;
