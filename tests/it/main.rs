@@ -22,6 +22,7 @@ mod no_change_writes_nothing;
 mod prune_spares_foreign_objects;
 mod races;
 mod restart_resumes;
+mod retention;
 mod split_brain_is_fenced;
 mod stock_tools;
 mod storage;
