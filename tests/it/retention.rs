@@ -240,6 +240,11 @@ async fn a_sweep_that_is_killed_anywhere_comes_to_rest_after_a_restart() -> Resu
     let all = packs(&scene.repository)?.len();
     let named = || Ok::<_, crate::harness::Failure>(condemned(&scene.repository)?.len());
     let before = named()?;
+    // The first sweep after the restart is to find the orphans old enough: it comes with the backup
+    // at the start, and no other does.
+    let due = clock::now() + SignedDuration::from_secs(2);
+    let over = async || (clock::now() > due).then_some(());
+    eventually(DEADLINE, "the orphans to be old enough", over).await?;
 
     first = scene.start_first().await?;
     let condemns = async || (named().ok()? > before).then_some(());
