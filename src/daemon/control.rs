@@ -387,7 +387,7 @@ async fn finished(work: &mut Option<Work>) -> JobResult {
 fn frozen(decision: &Decision, facts: &Facts) -> Option<Frozen> {
     let told = facts.journal.as_ref().and_then(|journal| journal.frozen.clone());
     match (decision.state, told) {
-        (State::Frozen, Some(frozen)) => Some(frozen),
+        (_, Some(frozen)) => Some(frozen),
         (State::Frozen, None) => Some(Frozen {
             reason: "HubReplaced".to_owned(),
             message: decision.why.clone(),

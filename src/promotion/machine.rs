@@ -26,6 +26,8 @@ pub struct Facts {
 #[derive(Clone, Debug, Default)]
 pub struct JournalFacts {
     pub frozen: Option<Frozen>,
+    /// What froze it is junk, which a term can pass by when an operator wants it to.
+    pub passable: bool,
     /// The highest term; 0: none yet.
     pub epoch: u64,
     pub holder: Holder,
@@ -171,7 +173,10 @@ pub fn decide(facts: &Facts) -> Decision {
         let state = if facts.request.is_some() { State::Requested } else { State::Unknown };
         return decision(state, Action::Wait, "the journal could not be read yet");
     };
-    if let Some(frozen) = &journal.frozen {
+    let forced = facts.request.as_ref().is_some_and(|request| request.forced.is_some());
+    if let Some(frozen) = &journal.frozen
+        && !(forced && journal.passable && matches!(journal.holder, Holder::Other(_)))
+    {
         let action = match &facts.request {
             Some(_) => Action::Refuse(frozen.clone()),
             None => Action::Wait,
@@ -436,6 +441,32 @@ mod tests {
         refused("a fenced hub", "Fenced", &|f| journal(f).was_superseded = true);
         refused("the primary itself", "NotPassive", &|f| journal(f).holder = Holder::Me);
         refused("an empty repository", "NoBackup", &|f| *journal(f) = JournalFacts::default());
+    }
+
+    #[test]
+    fn an_operator_takes_a_standby_past_junk_and_past_nothing_else() {
+        let frozen = |passable, forced: bool, holder| {
+            decide(&facts(|f| {
+                let forced = forced.then(|| "why".to_owned());
+                f.request = Some(Request { forced, ..request(3) });
+                let frozen = refusal("JunkRecord", "slot 9", "look");
+                *journal(f) = JournalFacts {
+                    frozen: Some(frozen),
+                    passable,
+                    epoch: 3,
+                    holder,
+                    ..JournalFacts::default()
+                };
+            }))
+            .action
+        };
+        let term = Action::TakeTerm { epoch: 4, request: "r".to_owned() };
+        let refused = Action::Refuse(refusal("JunkRecord", "slot 9", "look"));
+        assert_eq!(frozen(true, true, other()), term);
+        assert_eq!(frozen(true, false, other()), refused);
+        assert_eq!(frozen(false, true, other()), refused);
+        assert_eq!(frozen(true, true, Holder::Me), refused);
+        assert_eq!(frozen(true, true, Holder::Nobody), refused);
     }
 
     #[test]

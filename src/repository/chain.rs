@@ -183,11 +183,17 @@ impl View {
         None
     }
 
+    /// The junk that froze the view, which a `Term` that names all of it passes by. Empty: nothing
+    /// froze it, or something else, which no term helps against.
+    pub fn passable(&self) -> &[Mark] {
+        let junk_alone = self.frozen.as_ref().is_some_and(|frozen| frozen.reason == JUNK);
+        if junk_alone { &self.junk } else { &[] }
+    }
+
     /// An operator's term names every junk slot and its digest, and continues the chain before it.
     fn passes_junk(&self, record: &Record) -> bool {
-        let junk_alone = self.frozen.as_ref().is_some_and(|frozen| frozen.reason == JUNK);
-        junk_alone
-            && matches!(&record.body, Body::Term { skips, .. } if !self.junk.is_empty() && *skips == self.junk)
+        let junk = self.passable();
+        matches!(&record.body, Body::Term { skips, .. } if !junk.is_empty() && *skips == junk)
             && record.epoch == self.epoch + 1
             && record.prev == self.last
     }
@@ -299,7 +305,10 @@ impl View {
         self.freeze(
             JUNK,
             format!("slot {} of the journal cannot be trusted: {why}", mark.slot),
-            format!("look at the storage: who wrote {}?", super::layout::journal_key(mark.slot)),
+            format!(
+                "look at the storage: who wrote {}? Only a forced promotion of a standby passes it by",
+                super::layout::journal_key(mark.slot)
+            ),
         );
     }
 

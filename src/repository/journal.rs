@@ -314,11 +314,13 @@ impl Journal {
     fn freeze(&mut self, reason: &str, message: String) {
         let hint = "find out who changed the storage; restore the objects below journal/ from its own versions";
         tracing::error!(reason, message, "the journal is frozen");
-        self.view.frozen.get_or_insert(Frozen {
-            reason: reason.to_owned(),
-            message,
-            hint: hint.to_owned(),
-        });
+        let frozen = Frozen { reason: reason.to_owned(), message, hint: hint.to_owned() };
+        // A term may pass junk by, but not this.
+        if self.view.passable().is_empty() {
+            self.view.frozen.get_or_insert(frozen);
+        } else {
+            self.view.frozen = Some(frozen);
+        }
     }
 
     /// Appends one record. `allowed` is asked against the head before every choice of a slot; after

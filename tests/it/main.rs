@@ -16,6 +16,7 @@ mod cut_is_one_instant;
 mod damaged_repository;
 mod delta_reaches_the_passive;
 mod endpoints;
+mod junk_is_passed_by;
 mod levels_stay_few;
 mod lost_answers;
 mod no_change_writes_nothing;

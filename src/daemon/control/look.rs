@@ -122,6 +122,7 @@ impl Control {
         };
         JournalFacts {
             frozen: view.frozen.clone(),
+            passable: !view.passable().is_empty(),
             epoch: view.epoch,
             holder,
             was_superseded: view.was_superseded(&self.me),

@@ -84,12 +84,20 @@ impl Control {
                 Err(error) => return Err(error.into()),
             }
         }
-        let body = Body::Term { request: request.to_owned(), skips: vec![] };
+        // Only with an operator's word, and only what was read: if there is more by now, nothing is
+        // written.
+        let forced = self.request.as_ref().is_some_and(|request| request.forced.is_some());
+        let junk = if forced { journal.view().passable() } else { &[] };
+        let skips = junk.to_vec();
+        let body = Body::Term { request: request.to_owned(), skips: skips.clone() };
         let opened = self.timing.newest_slot();
         let asked = journal.append(&writer, body, |view| {
             if view.epoch + 1 != epoch {
                 let holder = view.holder.as_ref().map_or("nobody", |hub| &hub.name);
                 return Err(format!("{holder} has taken the term {}", view.epoch));
+            }
+            if view.passable() != skips {
+                return Err("the journal was frozen by something new meanwhile".to_owned());
             }
             // What a term starts from must have been opened before: there is no way back behind it.
             match &view.usable {
