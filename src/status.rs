@@ -11,6 +11,7 @@
 mod board;
 pub mod conditions;
 pub mod notice;
+mod peer;
 pub mod problem;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -26,6 +27,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use peer::{Peer, Standby};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -225,6 +228,9 @@ pub struct KeyFacts {
     pub newest_opens: Option<bool>,
     /// Which key is missing or wrong, never the key.
     pub error: Option<String>,
+    /// Hubs that are alive under a key that this hub does not hold, with its id.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread: BTreeMap<String, String>,
 }
 
 /// How far the journal was verified: the slot and the digest of the record in it.
@@ -374,64 +380,6 @@ pub struct SyncFacts {
     pub prune_held: Option<String>,
     /// Objects that could not be restored in the last run, by kind.
     pub failed: BTreeMap<String, u64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Peer {
-    pub hub: String,
-    pub role: Option<Role>,
-    /// When its heartbeat was last seen to change, by this hub's clock.
-    pub heartbeat_at: Timestamp,
-    /// When it counts as silent.
-    pub deadline_at: Timestamp,
-    pub silent: bool,
-    /// Newest backup it has restored (passive) or written (primary).
-    pub backup: Option<String>,
-    /// Creation time of that backup.
-    #[serde(default)]
-    pub backup_at: Option<Timestamp>,
-    #[serde(default)]
-    pub epoch: Option<u64>,
-    /// Whether it calls itself ready to take over. None: it does not say.
-    #[serde(default)]
-    pub ready: Option<bool>,
-}
-
-/// What a standby is for its primary.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standby {
-    Ready,
-    Lagging,
-    Silent,
-}
-
-impl Standby {
-    pub const ALL: [Standby; 3] = [Standby::Ready, Standby::Lagging, Standby::Silent];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Standby::Ready => "ready",
-            Standby::Lagging => "lagging",
-            Standby::Silent => "silent",
-        }
-    }
-}
-
-impl Peer {
-    /// None: it is no standby.
-    pub fn standby(&self, newest: Option<&BackupSummary>) -> Option<Standby> {
-        if self.role != Some(Role::Passive) {
-            return None;
-        }
-        let holds_newest = newest.is_some_and(|newest| self.backup.as_ref() == Some(&newest.id));
-        Some(match self.ready {
-            _ if self.silent => Standby::Silent,
-            Some(true) => Standby::Ready,
-            None if holds_newest => Standby::Ready,
-            Some(false) | None => Standby::Lagging,
-        })
-    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

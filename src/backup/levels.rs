@@ -68,12 +68,12 @@ pub(super) fn merge(levels: &[Size], delta: Size) -> Option<usize> {
     Some(from)
 }
 
-/// Which sets need a new base from what the hub holds. `unreadable` are those whose levels could not
-/// be merged because they are damaged. Not a set of which objects are carried over: their lines stand
+/// Which sets need a new base from what the hub holds. `to_renew` are those whose levels must not be
+/// built on: damaged, or sealed under an older key. Not a set of which objects are carried over: their lines stand
 /// in the old levels.
 pub(super) fn sets_to_write_anew(
     before: Option<&Backup>,
-    unreadable: &BTreeSet<Set>,
+    to_renew: &BTreeSet<Set>,
     carried: &BTreeSet<GroupResource>,
 ) -> BTreeSet<Set> {
     let Some(before) = before else { return Set::ALL.into() };
@@ -81,7 +81,7 @@ pub(super) fn sets_to_write_anew(
         None => true,
         Some(contents) if carried.iter().any(|kind| holds(contents, kind)) => false,
         Some(SetContents { levels, .. }) => {
-            levels.is_empty() || levels.len() >= MAX_LEVELS || unreadable.contains(set)
+            levels.is_empty() || levels.len() >= MAX_LEVELS || to_renew.contains(set)
         }
     };
     Set::ALL.into_iter().filter(must).collect()

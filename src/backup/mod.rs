@@ -58,13 +58,7 @@ pub enum BackupError {
 
 /// What [`crate::repository::chain`] will ask of the record.
 fn may_write(view: &View, writer: &Writer) -> Result<(), String> {
-    if !view.is_holder(&writer.hub) || view.epoch != writer.epoch {
-        let holder = view.holder.as_ref().map_or("nobody", |hub| &hub.name);
-        return Err(format!("{holder} holds the term {}", view.epoch));
-    }
-    if view.incarnation != writer.incarnation {
-        return Err("another daemon of this hub has begun to write".to_owned());
-    }
+    writer.may_write(view)?;
     if !view.activated {
         return Err("the term is not activated yet".to_owned());
     }

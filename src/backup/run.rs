@@ -47,8 +47,9 @@ pub struct Primary {
     catalogue: Option<(u64, Catalogue)>,
     /// Kinds whose store was compared, and whether they share the main one.
     proven: BTreeMap<Kind, bool>,
-    /// Sets of which a pack was found to be damaged.
-    damaged: BTreeSet<Set>,
+    /// Sets that the next run writes anew: of which a pack was found to be damaged, or is sealed under
+    /// an older key.
+    to_renew: BTreeSet<Set>,
 }
 
 /// A backup that is committed and acknowledged.
@@ -109,7 +110,7 @@ impl Primary {
             record_unchanged,
             catalogue: None,
             proven: BTreeMap::new(),
-            damaged: BTreeSet::new(),
+            to_renew: BTreeSet::new(),
         }
     }
 
@@ -128,10 +129,11 @@ impl Primary {
             let mut journal = journal.lock().await;
             let view = journal.refresh().await?;
             let before = view.newest.clone();
+            self.to_renew.extend(view.sets_under_older_keys());
             (journal.repository().to_owned(), before)
         };
         let (before, catalogue) = self.catalogue_of(before, writer.epoch).await?;
-        self.damaged.extend(sets_that_need(damaged, before.as_deref()));
+        self.to_renew.extend(sets_that_need(damaged, before.as_deref()));
         let capture: BoxFuture<'_, _> =
             Box::pin(self.capture(&repository, writer, before.as_deref(), catalogue));
         let captured = tokio::time::timeout(timeout, capture).await;
@@ -160,8 +162,8 @@ impl Primary {
                 let anew = plan.full.clone();
                 let commit = commit(plan, &changes, tails, before.as_deref());
                 done.slot = publish(journal, writer, commit).await?;
-                self.damaged.retain(|set| !anew.contains(set));
-                self.damaged.extend(damaged);
+                self.to_renew.retain(|set| !anew.contains(set));
+                self.to_renew.extend(damaged);
             }
         }
         self.catalogue = Some((done.slot, changes.committed()));
@@ -294,7 +296,7 @@ impl Primary {
             },
             kinds: Arc::new(kinds),
             apart,
-            full: sets_to_write_anew(before, &self.damaged, &failed),
+            full: sets_to_write_anew(before, &self.to_renew, &failed),
             unlisted: Unlisted { failed, excluded },
             rules: selection.digest(),
         })

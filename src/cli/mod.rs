@@ -2,14 +2,17 @@
 //! that is rendered as a table or as JSON. Results go to standard output, everything else to
 //! standard error.
 
+pub mod ask;
 pub mod backup;
 pub mod describe;
 pub mod exit;
 pub mod find;
 pub mod get;
+pub mod keys;
 mod prune;
 pub mod render;
 pub mod render_backup;
+pub mod render_keys;
 pub mod render_object;
 pub mod render_storage;
 pub mod render_sweep;
@@ -87,7 +90,7 @@ enum Verb {
     /// The configuration file
     #[command(subcommand)]
     Config(Config),
-    /// The pair key
+    /// The pair's keys
     #[command(subcommand)]
     Key(Key),
     /// Print the `CustomResourceDefinition` of the Hub resource
@@ -129,6 +132,14 @@ enum Backup {
         ids: Vec<String>,
         #[command(flatten)]
         how: prune::How,
+    },
+    /// A suspect backup is in order: standbys may restore it
+    Ack {
+        /// Id or slot of the backup, or `latest`
+        id: String,
+        /// How long to wait for the primary
+        #[arg(long, default_value = "20m", value_parser = humantime::parse_duration)]
+        timeout: std::time::Duration,
     },
     /// Take a backup now, on the primary
     Run {
@@ -183,6 +194,17 @@ enum Key {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// The keys of the pair, and which backups need which; works with both clusters dead
+    List,
+    /// Change to the first key of `encryption.keyFiles`, on the primary
+    Rotate {
+        /// Also if a hub that is alive does not hold the key: it is left out
+        #[arg(long)]
+        force: bool,
+        /// How long to wait for the primary
+        #[arg(long, default_value = "20m", value_parser = humantime::parse_duration)]
+        timeout: std::time::Duration,
+    },
 }
 
 /// `5%` as 0.05.
@@ -232,6 +254,7 @@ impl Verb {
             }
             Verb::Backup(Backup::Prune(how)) => prune::prune(global, how).await,
             Verb::Backup(Backup::Delete { ids, how }) => prune::delete(global, &ids, how).await,
+            Verb::Backup(Backup::Ack { id, timeout }) => backup::ack(global, &id, timeout).await,
             Verb::Backup(Backup::Run { no_wait, timeout }) => {
                 backup::run(global, !no_wait, timeout).await
             }
@@ -239,7 +262,9 @@ impl Verb {
             Verb::Storage(Storage::Usage) => storage::usage(global).await,
             Verb::Storage(Storage::Ls { prefix }) => storage::ls(global, &prefix).await,
             Verb::Config(Config::Check) => run::check(global),
-            Verb::Key(Key::New { out }) => run::new_key(out.as_deref()),
+            Verb::Key(Key::New { out }) => keys::new_key(out.as_deref()),
+            Verb::Key(Key::List) => keys::list(global).await,
+            Verb::Key(Key::Rotate { force, timeout }) => keys::rotate(global, force, timeout).await,
             Verb::Crd => run::crd(),
         }
     }

@@ -1,11 +1,10 @@
 //! `understudy backup prune` and `backup delete`: what may go, from the storage alone; and, once it is
 //! confirmed, a request to the daemon of the primary, which looks again and does it.
 
-use super::backup;
 use super::exit::{Code, Failure};
 use super::render_sweep::{self, Shown};
 use super::stored::{Stored, show};
-use super::{Global, run};
+use super::{Global, ask, run};
 use crate::backup::retention::{self, Verdict};
 use crate::backup::{sweep, sweeper};
 use crate::kube_status::ask::{MOST_DELETED, Verb};
@@ -50,7 +49,7 @@ pub(super) async fn prune(global: &Global, how: How) -> Result<(), Failure> {
         return Ok(());
     }
     confirm(how.yes, "Carry this out?", "understudy backup prune --yes")?;
-    backup::request(global, &settings, Verb::BackupPrune, how.timeout).await
+    ask::ask(global, Verb::BackupPrune, Some(how.timeout)).await
 }
 
 /// These backups, unless one of them must stay.
@@ -90,7 +89,7 @@ pub(super) async fn delete(global: &Global, ids: &[String], how: How) -> Result<
     let command = format!("understudy backup delete --yes {}", ids.join(" "));
     confirm(how.yes, &question, &command)?;
     let verb = Verb::BackupDelete { backups: named };
-    backup::request(global, &settings, verb, how.timeout).await
+    ask::ask(global, verb, Some(how.timeout)).await
 }
 
 fn of_named(view: &View, named: &BTreeSet<u64>) -> Vec<Verdict> {

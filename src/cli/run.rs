@@ -8,9 +8,7 @@ use crate::daemon::{self, Place, Signals};
 use crate::kube_client;
 use crate::kube_status::resource;
 use crate::observe;
-use crate::repository::keys;
 use crate::retry;
-use std::path::Path;
 use std::time::Duration;
 
 /// Of a command, which reads a few objects one after another.
@@ -99,22 +97,6 @@ fn of_status(error: StatusError) -> Failure {
 pub(super) fn check(global: &Global) -> Result<(), Failure> {
     let settings = settings(global)?;
     println!("ok: hub {} of the pair {}", settings.hub.name, settings.hub.pair);
-    Ok(())
-}
-
-pub(super) fn new_key(out: Option<&Path>) -> Result<(), Failure> {
-    let now = crate::clock::now();
-    match out {
-        Some(path) => {
-            let public = keys::create_key_file(path, now)?;
-            println!("{public}");
-            eprintln!(
-                "wrote {}: bring the same file to every hub of the pair, and keep a copy elsewhere",
-                path.display()
-            );
-        }
-        None => print!("{}", keys::new_key_text(now).0),
-    }
     Ok(())
 }
 

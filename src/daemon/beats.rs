@@ -6,7 +6,7 @@
 use super::Shared;
 use crate::repository::Repository;
 use crate::repository::layout::{BEATS, RECORD_LIMIT, beat_key};
-use crate::repository::record::{self, Beat, HubId};
+use crate::repository::record::{self, Beat, BeatError, HubId};
 use crate::repository::storage::StorageError;
 use crate::retry;
 use crate::status::{Peer, Role, verdict};
@@ -31,6 +31,8 @@ pub(super) struct Beats {
 #[derive(Default)]
 struct Seen {
     peers: BTreeMap<String, SeenPeer>,
+    /// What stands in the place of a hub's heartbeat, under a key that this hub does not hold.
+    unread: BTreeMap<String, Unread>,
     /// The first and the last complete look of an unbroken row: silence is only what was looked at.
     looks: Option<(Instant, Instant)>,
     /// The storage's clock, and when it told it.
@@ -44,6 +46,13 @@ struct SeenPeer {
     changed_at: Timestamp,
     /// It was seen to change: whoever writes it was alive while this hub looked.
     lived: bool,
+}
+
+struct Unread {
+    bytes: Bytes,
+    key: String,
+    /// When it was seen to change: whoever writes it was alive while this hub looked.
+    changed: Option<Instant>,
 }
 
 impl Beats {
@@ -72,6 +81,19 @@ impl Beats {
         let seen = self.seen();
         let looked = seen.looks.is_some_and(|(first, last)| last.duration_since(first) >= silence);
         looked || seen.peers.get(hub).is_some_and(|peer| peer.lived)
+    }
+
+    /// The key, which this hub does not hold, under which `hub` has shown signs of life within the time
+    /// that it must be silent.
+    pub(super) fn unread_key(&self, hub: &str, silence: Duration) -> Option<String> {
+        let seen = self.seen();
+        let (_, last) = seen.looks?;
+        seen.unread.get(hub).and_then(|unread| unread.alive(last, silence)).map(str::to_owned)
+    }
+
+    /// Whether all heartbeats were read once.
+    pub(super) fn looked(&self) -> bool {
+        self.seen().looks.is_some()
     }
 
     /// The least silence of `hub` that says anything.
@@ -137,6 +159,7 @@ fn beat(shared: &Shared, repository: &Repository, own: &HubId, run: &str, counte
         repository: repository.id.clone(),
         hub: own.clone(),
         key: repository.keys.id().to_owned(),
+        keys: repository.keys.ids().map(str::to_owned).collect(),
         role: snapshot.role.unwrap_or(Role::Passive),
         epoch: snapshot.epoch,
         incarnation: 0,
@@ -166,14 +189,21 @@ async fn look(shared: &Shared, repository: &Repository, own: &HubId) -> Result<(
         let Some(name) = entry.key.strip_prefix(BEATS).filter(|name| *name != own.name) else {
             continue;
         };
-        let before = seen.peers.get(name);
-        let lived = before.is_some();
-        let unchanged = before.is_some_and(|peer| peer.bytes == stored.bytes);
-        let beat = record::decode_beat(&stored.bytes, &repository.id, &repository.keys);
-        if let Some(beat) = beat.filter(|beat| !unchanged && beat.hub.name == name) {
-            let (bytes, changed, changed_at) = (stored.bytes, monotonic, now);
-            let peer = SeenPeer { bytes, beat, changed, changed_at, lived };
-            seen.peers.insert(name.to_owned(), peer);
+        match record::decode_beat(&stored.bytes, &repository.id, &repository.keys) {
+            Ok(beat) if beat.hub.name == name => {
+                seen.unread.remove(name);
+                let before = seen.peers.get(name);
+                let lived = before.is_some();
+                if before.is_none_or(|peer| peer.bytes != stored.bytes) {
+                    let (bytes, changed, changed_at) = (stored.bytes, monotonic, now);
+                    let peer = SeenPeer { bytes, beat, changed, changed_at, lived };
+                    seen.peers.insert(name.to_owned(), peer);
+                }
+            }
+            Err(BeatError::UnknownKey { key }) => {
+                seen.cannot_read(name, key, stored.bytes, monotonic);
+            }
+            Ok(_) | Err(BeatError::Junk) => {}
         }
     }
     let (now, monotonic) = (crate::clock::now(), crate::clock::monotonic());
@@ -181,13 +211,41 @@ async fn look(shared: &Shared, repository: &Repository, own: &HubId) -> Result<(
     let mut seen = shared.beats.seen();
     seen.looked(monotonic, settings.hub.heartbeat.saturating_mul(MISSED_BEATS));
     let silence = settings.promotion.primary_silence;
-    let peers = seen.peers.values().map(|peer| shown(peer, silence, now, monotonic)).collect();
+    let unread = seen.unread.iter().filter_map(|(hub, unread)| {
+        unread.alive(monotonic, silence).map(|key| (hub.clone(), key.to_owned()))
+    });
+    let unread: BTreeMap<_, _> = unread.collect();
+    let mut peers: Vec<_> =
+        seen.peers.values().map(|peer| shown(peer, silence, now, monotonic)).collect();
     drop(seen);
-    shared.board.update(|s| s.peers = peers);
+    for peer in &mut peers {
+        // It cannot be heard for want of the key: that is not silence.
+        peer.silent &= !unread.contains_key(&peer.hub);
+    }
+    shared.board.update(|s| {
+        s.peers = peers;
+        s.keys.unread = unread;
+    });
     Ok(())
 }
 
+impl Unread {
+    /// Its key, if it is not older than `patience`.
+    fn alive(&self, now: Instant, patience: Duration) -> Option<&str> {
+        let changed = self.changed?;
+        (now.duration_since(changed) < patience).then_some(&*self.key)
+    }
+}
+
 impl Seen {
+    fn cannot_read(&mut self, hub: &str, key: String, bytes: Bytes, now: Instant) {
+        let changed = match self.unread.get(hub) {
+            Some(before) if before.bytes == bytes => return,
+            before => before.map(|_| now),
+        };
+        self.unread.insert(hub.to_owned(), Unread { bytes, key, changed });
+    }
+
     /// A look was complete. After a gap nothing is known of the time between: every silence begins
     /// anew, and a hub that could not be heard does not count as silent.
     fn looked(&mut self, now: Instant, longest_gap: Duration) {
@@ -218,6 +276,7 @@ fn shown(peer: &SeenPeer, primary_silence: Duration, now: Timestamp, monotonic: 
         backup: beat.backup.clone(),
         backup_at: None,
         epoch: Some(beat.epoch),
+        keys: beat.keys.clone(),
         ready: (beat.role == Role::Passive).then_some(beat.ready),
     }
 }
@@ -225,6 +284,27 @@ fn shown(peer: &SeenPeer, primary_silence: Duration, now: Timestamp, monotonic: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_heartbeat_under_a_key_that_is_not_held_is_told_while_it_changes() {
+        let start = crate::clock::monotonic();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let beats = Beats::default();
+        let look = |seconds, bytes: &'static str| {
+            let mut seen = beats.seen();
+            let bytes = Bytes::from_static(bytes.as_bytes());
+            seen.cannot_read("eu-1", "k2".to_owned(), bytes, at(seconds));
+            seen.looked(at(seconds), Duration::from_secs(30));
+            drop(seen);
+            beats.unread_key("eu-1", Duration::from_mins(1))
+        };
+        // What stands there may be years old.
+        assert_eq!(look(0, "one"), None);
+        assert_eq!(look(10, "one"), None);
+        assert_eq!(look(20, "two").as_deref(), Some("k2"));
+        assert_eq!(look(50, "two").as_deref(), Some("k2"));
+        assert_eq!(look(80, "two"), None, "it is silent");
+    }
 
     #[test]
     fn only_what_was_looked_at_is_silence() {

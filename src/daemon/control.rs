@@ -5,6 +5,7 @@
 //! nothing.
 
 mod look;
+mod orders;
 mod sweep;
 mod term;
 
@@ -12,13 +13,13 @@ use super::jobs::{self, Job, JobResult};
 use super::{DaemonError, Nudge, PromotionAsked, Shared};
 use crate::backup::Primary;
 use crate::backup::sweeper::Wish;
-use crate::kube_status::ask::{Ask, Verb};
+use crate::kube_status::ask::Ask;
 use crate::promotion::machine::{self, Action, Decision, Facts, Fence, Request, State};
 use crate::repository::Repository;
 use crate::repository::journal::JournalError;
 use crate::repository::packs::PacksError;
 use crate::repository::record::HubId;
-use crate::status::{Frozen, Outcome, Role};
+use crate::status::{Frozen, Outcome};
 use crate::sync::Standby;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(super) struct Control {
     work: Option<Work>,
     /// Requests of the command line for a backup that has not begun.
     asked: Vec<String>,
+    /// Requests of the command line that write the journal.
+    orders: Vec<Ask>,
     sweeping: Option<sweep::Sweeping>,
     /// Sweeps that the command line asks for, each with its request.
     sweeps: VecDeque<(String, Wish)>,
@@ -102,6 +105,7 @@ impl Control {
             request,
             work: None,
             asked: vec![],
+            orders: vec![],
             sweeping: None,
             sweeps: VecDeque::new(),
             timing,
@@ -134,7 +138,7 @@ impl Control {
     async fn nudged(&mut self, nudge: Nudge) {
         match nudge {
             Nudge::RunNow => self.timing.run_now(),
-            Nudge::Ask(Ask { id, verb }) => self.answer(id, verb).await,
+            Nudge::Ask(ask) => self.asked(ask).await,
             Nudge::Promote(_) if self.request.is_some() => {}
             Nudge::Promote(PromotionAsked { trigger, forced }) => {
                 let expected_epoch = self.shared.board.read().epoch;
@@ -151,24 +155,6 @@ impl Control {
                 self.request = Some(request);
                 self.request_is_durable = false;
             }
-        }
-    }
-
-    /// All that can be asked for is the primary's to do.
-    async fn answer(&mut self, id: String, verb: Verb) {
-        let (role, me) = (self.shared.board.read().role, &self.me.name);
-        if role != Some(Role::Primary) {
-            let message =
-                format!("{me} is not the primary, only the primary takes and deletes backups");
-            return super::surface::answer(&self.shared, id, Outcome::Refused, message).await;
-        }
-        match verb {
-            Verb::BackupRun => {
-                self.timing.run_now();
-                self.asked.push(id);
-            }
-            Verb::BackupPrune => self.sweep_asked(id, Wish::Rules).await,
-            Verb::BackupDelete { backups } => self.sweep_asked(id, Wish::Delete(backups)).await,
         }
     }
 
@@ -225,12 +211,13 @@ impl Control {
             Action::TakeTerm { epoch, request } => Ok(self.take_term(epoch, &request).await),
             Action::Open => Ok(self.open_term().await),
             Action::Activate => Ok(self.activate()),
-            Action::Backup => Ok(self.backup()),
+            Action::Backup => Ok(self.backup().await),
             Action::Sync => Ok(self.sync().await),
             Action::Refuse(refusal) => Ok(self.refuse(refusal)),
             Action::Withdraw => {
                 // Whatever this hub still had in hand must not be finished.
                 let mut unanswered = std::mem::take(&mut self.asked);
+                unanswered.extend(self.orders.drain(..).map(|ask| ask.id));
                 unanswered.extend(self.abort_sweeps());
                 if let Some(work) = self.work.take() {
                     work.handle.abort();
@@ -276,8 +263,11 @@ impl Control {
         self.start(Job::Activation, cancel, job)
     }
 
-    fn backup(&mut self) -> Next {
+    async fn backup(&mut self) -> Next {
         self.request = None;
+        if self.work.is_none() {
+            self.obey().await;
+        }
         self.sweep();
         let now = crate::clock::now();
         super::surface::show_schedule(&self.shared.board, &self.timing);

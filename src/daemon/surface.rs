@@ -112,7 +112,7 @@ pub(super) async fn publish_now(shared: &Shared) -> bool {
         }
         Ok(Published::OtherWriter) => {
             shared.board.update(|s| s.writer_conflict = Some(OTHER_WRITER.to_owned()));
-            true
+            false
         }
         Err(error) => {
             let error = retry::chain(&error);

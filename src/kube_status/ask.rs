@@ -33,6 +33,15 @@ pub enum Verb {
         /// Slots of their commits.
         backups: BTreeSet<u64>,
     },
+    /// The suspect backup whose commit stands in this slot is in order.
+    BackupAck {
+        slot: u64,
+    },
+    /// The journal changes to the first key of the hub that is asked.
+    KeyRotate {
+        /// Also if a hub that is alive does not hold it.
+        force: bool,
+    },
 }
 
 /// Backups that one request may name, so that it fits.
@@ -97,6 +106,9 @@ mod tests {
         let delete = r#"{"id":"x","verb":{"backup-delete":{"backups":[4,5]}}}"#;
         assert_eq!(check(Some(delete)), Some(true));
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-delete"}"#)), Some(false));
+        assert_eq!(check(Some(r#"{"id":"x","verb":{"backup-ack":{"slot":7}}}"#)), Some(true));
+        assert_eq!(check(Some(r#"{"id":"x","verb":{"key-rotate":{"force":true}}}"#)), Some(true));
+        assert_eq!(check(Some(r#"{"id":"x","verb":"key-rotate"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"format-disk"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-run","more":1}"#)), Some(false));
         assert_eq!(check(Some("yes")), Some(false));

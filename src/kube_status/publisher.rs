@@ -51,7 +51,8 @@ pub enum Outcome {
     Written,
     /// Nothing worth a write.
     Kept,
-    /// Another process wrote this status. Nothing was overwritten.
+    /// Another process wrote this status. Nothing was overwritten yet; the next write goes upon what
+    /// stands there now, since which of two daemons ends is for the journal to say.
     OtherWriter,
 }
 
@@ -107,10 +108,11 @@ impl Publisher {
                 }
                 Published::Conflict | Published::Gone => {
                     let current = ensure(client, namespace, name).await?;
-                    if last.is_foreign(&current) {
+                    let foreign = last.is_foreign(&current);
+                    last.hub = current;
+                    if foreign {
                         return Ok(Outcome::OtherWriter);
                     }
-                    last.hub = current;
                 }
             }
         }

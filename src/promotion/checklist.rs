@@ -25,6 +25,8 @@ pub struct Known {
     /// How long the primary's heartbeat has not changed, by this hub's own clock.
     pub silent_for: Duration,
     pub primary_silence: Duration,
+    /// The key, not held here, under which the primary shows signs of life.
+    pub unread_key: Option<String>,
     /// The operator vouches for the primary's death, with a reason.
     pub forced: bool,
 }
@@ -102,11 +104,16 @@ fn age(known: &Known) -> Check {
 
 fn silence(known: &Known) -> Check {
     let Known { primary, silent_for, primary_silence, forced, hub, namespace, .. } = known;
-    let ok = *forced || silent_for >= primary_silence;
+    let ok = *forced || (silent_for >= primary_silence && known.unread_key.is_none());
     let silent = humantime::format_duration(Duration::from_secs(silent_for.as_secs()));
     let needed = humantime::format_duration(*primary_silence);
     let why = if *forced {
         format!("{primary} is declared dead by the operator")
+    } else if let Some(key) = &known.unread_key {
+        format!(
+            "the heartbeats of {primary} go on under the key {key}, which this hub does not hold: add \
+             that key file to encryption.keyFiles here"
+        )
     } else if ok {
         format!("{primary} has been silent for {silent}")
     } else {
@@ -137,6 +144,7 @@ mod tests {
             primary: "eu-1".to_owned(),
             silent_for: Duration::from_mins(2),
             primary_silence: Duration::from_mins(1),
+            unread_key: None,
             forced: false,
         };
         change(&mut known);
@@ -157,6 +165,7 @@ mod tests {
         assert_eq!(failed(|k| k.data_age = None), ["DataTooOld"]);
         assert_eq!(failed(|k| k.data_age = Some(Duration::from_hours(3))), ["DataTooOld"]);
         assert_eq!(failed(|k| k.silent_for = Duration::from_secs(59)), ["PrimaryAlive"]);
+        assert_eq!(failed(|k| k.unread_key = Some("k2".to_owned())), ["PrimaryAlive"]);
     }
 
     #[test]

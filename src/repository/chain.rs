@@ -7,13 +7,13 @@
 //! beyond is not looked at, except a `Term` that names every junk slot with its digest (an operator
 //! was there).
 
-use super::layout::Mark;
+use super::layout::{Mark, PackName};
 use super::ledger::Ledger;
-use super::record::{Body, Commit, Found, HubId, Record};
-use crate::object::Digest;
+use super::record::{Body, Commit, Found, HubId, PackRef, Record};
+use crate::object::{Digest, Set};
 use crate::status::{BackupSummary, Frozen, SetSummary};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How many backups a view remembers by their summaries; older ones are read from their slots.
@@ -32,8 +32,9 @@ pub struct View {
     pub head: u64,
     /// The last valid record.
     pub last: Option<Mark>,
-    /// Id of the key that authenticates the next record; none before `Init`.
-    pub key: Option<String>,
+    /// Ids of the keys, by the slots of the records that named them: `Init`, and each `Rekey`. The
+    /// last one authenticates the next record.
+    pub keys: BTreeMap<u64, String>,
     /// The highest term; 0: none yet.
     pub epoch: u64,
     pub holder: Option<HubId>,
@@ -96,7 +97,7 @@ impl Backup {
         super::layout::backup_id(self.at, self.mark.slot)
     }
 
-    pub fn summary(&self, packs_before: &[&super::layout::PackName]) -> BackupSummary {
+    pub fn summary(&self, packs_before: &[&PackName]) -> BackupSummary {
         BackupSummary {
             id: self.id(),
             slot: self.mark.slot,
@@ -140,7 +141,7 @@ impl View {
                 None
             }
             // A pair changes its key by a record under the old one, so nobody of the pair wrote this.
-            Found::UnknownKey { key } if self.key.as_ref().is_some_and(|ours| *ours != key) => {
+            Found::UnknownKey { key } if self.key().is_some_and(|ours| ours != key) => {
                 self.freeze_on_junk(mark, &format!("it names the key {key}, which no Rekey names"));
                 None
             }
@@ -171,7 +172,7 @@ impl View {
             self.freeze_on_junk(mark, "it does not continue the chain of records");
             return None;
         }
-        if self.key.as_ref().is_some_and(|key| *key != record.key) {
+        if self.key().is_some_and(|key| key != record.key) {
             self.freeze_on_junk(mark, &format!("the key {} does not authenticate it", record.key));
             return None;
         }
@@ -236,7 +237,9 @@ impl View {
 
     fn apply(&mut self, record: &Record, mark: Mark) {
         match &record.body {
-            Body::Init => self.key = Some(record.key.clone()),
+            Body::Init => {
+                self.keys.insert(mark.slot, record.key.clone());
+            }
             Body::Term { request, skips: _ } => {
                 if let Some(before) = self.holder.replace(record.hub.clone())
                     && before != record.hub
@@ -263,7 +266,9 @@ impl View {
                 self.backups.retain(|backup| self.ledger.offered.contains_key(&backup.slot));
                 self.suspects.retain(|b| self.ledger.offered.contains_key(&b.mark.slot));
             }
-            Body::Rekey { to } => self.key = Some(to.clone()),
+            Body::Rekey { to } => {
+                self.keys.insert(mark.slot, to.clone());
+            }
         }
     }
 
@@ -317,13 +322,54 @@ impl View {
         self.freeze(
             "KeyMissing",
             format!("the journal goes on under the key {key}, which this hub does not hold"),
-            "add that key file to encryption.keyFiles on this hub and restart".to_owned(),
+            "add that key file to encryption.keyFiles on this hub and restart; where it is held, \
+             `understudy key list` names it"
+                .to_owned(),
         );
     }
 
     /// The first reason stays: it is the one to mend.
     fn freeze(&mut self, reason: &str, message: String, hint: String) {
         self.frozen.get_or_insert(Frozen { reason: reason.to_owned(), message, hint });
+    }
+
+    /// Id of the key that authenticates the next record; none before `Init`.
+    pub fn key(&self) -> Option<&str> {
+        self.keys.values().next_back().map(String::as_str)
+    }
+
+    /// Id of the key of the record in a slot above `Init`.
+    pub fn key_of_record(&self, slot: u64) -> Option<&str> {
+        self.keys.range(..slot).next_back().map(|(_, id)| id.as_str())
+    }
+
+    /// Id of the key that a pack is sealed under: that of the commit which named it first, since no
+    /// run goes over a change of keys.
+    pub fn key_of_pack(&self, pack: &PackName) -> Option<&str> {
+        self.key_of_record(self.ledger.first_commit(pack)?)
+    }
+
+    /// Slots of the offered backups whose record or packs are under the key. A pack counts for every
+    /// backup between the first and the last that name it.
+    pub fn backups_that_need(&self, key: &str) -> Vec<u64> {
+        let packs =
+            self.ledger.spans().filter(|(first, _)| self.key_of_record(*first) == Some(key));
+        let packs: Vec<_> = packs.collect();
+        let needs = |slot: &u64| {
+            self.key_of_record(*slot) == Some(key)
+                || packs.iter().any(|(first, last)| (first..=last).contains(&slot))
+        };
+        self.ledger.offered.keys().copied().filter(needs).collect()
+    }
+
+    /// Sets of the newest backup that are not under the key of today alone. They are written anew, so
+    /// that the newest backup needs no older key, and retention ages the others out.
+    pub fn sets_under_older_keys(&self) -> BTreeSet<Set> {
+        let sets = self.newest.iter().flat_map(|newest| &newest.commit.sets);
+        let older = |pack: &PackRef| self.key_of_pack(&pack.name) != self.key();
+        sets.filter(|(_, set)| set.levels.iter().flat_map(|level| &level.packs).any(older))
+            .map(|(set, _)| *set)
+            .collect()
     }
 
     pub fn is_holder(&self, hub: &HubId) -> bool {
@@ -339,7 +385,6 @@ impl View {
 pub(crate) mod tests {
     use super::super::keys::Keys;
     use super::super::keys::tests::{holding, new_keys};
-    use super::super::layout::PackName;
     use super::super::record::Retire;
     use super::super::record::tests::{commit_of, record};
     use super::*;
@@ -374,6 +419,21 @@ pub(crate) mod tests {
             verdicts.push(view.step(Found::Record(Box::new(record)), digest(slot)));
         }
         (view, verdicts)
+    }
+
+    /// The same over changes of keys: each record is under the one of its slot. The keys are told apart
+    /// by the ids that `Rekey` names; the first one begins.
+    pub(crate) fn walk_rekeyed(keys: &[&Keys], records: Vec<(u64, u64, &str, Body)>) -> View {
+        let mut view = View::default();
+        for (epoch, incarnation, hub, body) in records {
+            let slot = view.head + 1;
+            let key = keys.iter().find(|keys| Some(keys.id()) == view.key()).unwrap_or(&keys[0]);
+            let mut record = record(key, slot, epoch, incarnation, hub, body);
+            record.prev = view.last;
+            let void = view.step(Found::Record(Box::new(record)), digest(slot));
+            assert_eq!((void, &view.frozen), (None, &None), "slot {slot}");
+        }
+        view
     }
 
     pub(crate) fn digest(slot: u64) -> Digest {

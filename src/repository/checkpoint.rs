@@ -49,7 +49,7 @@ fn encode(view: &View, repository: &str, keys: &Keys) -> Vec<u8> {
 
 fn decode(bytes: &[u8], repository: &str, keys: &Keys) -> Option<View> {
     let read: Read = record::decode_checkpoint(bytes, keys)?;
-    let current = read.view.key.as_deref() == keys.ids().next();
+    let current = read.view.key() == keys.ids().next();
     (read.repository == repository && current && read.view.frozen.is_none()).then_some(read.view)
 }
 

@@ -190,6 +190,13 @@ impl Journal {
         }
     }
 
+    /// Where a hub that lacks the first key may begin, there must be one: after a `Rekey`, and, should
+    /// that one have been missed, when the holder opens its term again.
+    fn deserves_checkpoint(&self, slot: u64, body: &Body) -> bool {
+        let reopened = matches!(body, Body::Open) && self.view.keys.len() > 1;
+        slot.is_multiple_of(checkpoint::EVERY) || reopened || matches!(body, Body::Rekey { .. })
+    }
+
     /// What stands in a slot; `None`: nothing.
     async fn slot(&self, slot: u64) -> Result<Option<(Found, Digest)>, StorageError> {
         let mut found = self.look(slot).await?;
@@ -242,7 +249,7 @@ impl Journal {
                 "a record of the journal does not count"
             );
         }
-        if let Some(key) = self.view.key.clone()
+        if let Some(key) = self.view.key().map(str::to_owned)
             && !self.keys.use_current(&key)
         {
             self.view.freeze_without(&key);
@@ -393,11 +400,24 @@ impl Journal {
     }
 
     async fn leave_checkpoint(&self, written: &Body) {
-        let rekeyed = matches!(written, Body::Rekey { .. });
-        if rekeyed || self.view.head.is_multiple_of(checkpoint::EVERY) {
+        if self.deserves_checkpoint(self.view.head, written) {
             let id = &self.repo.repository;
             checkpoint::leave(&self.storage, &self.view, id, &self.keys).await;
         }
+    }
+}
+
+impl Writer {
+    /// What [`super::chain`] asks of all but the first records of a term.
+    pub fn may_write(&self, view: &View) -> Result<(), String> {
+        if !view.is_holder(&self.hub) || view.epoch != self.epoch {
+            let holder = view.holder.as_ref().map_or("nobody", |hub| &hub.name);
+            return Err(format!("{holder} holds the term {}", view.epoch));
+        }
+        if view.incarnation != self.incarnation {
+            return Err("another daemon of this hub has begun to write".to_owned());
+        }
+        Ok(())
     }
 }
 

@@ -210,6 +210,29 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_escrow_recipient_opens_packs_and_authenticates_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = folder.path().join(name);
+            let public = create_key_file(&path, jiff::Timestamp::UNIX_EPOCH).unwrap();
+            (path, public)
+        };
+        let ((pair, _), (escrow, recipient)) = (make("pair"), make("escrow"));
+        let keys = Keys::load(&[pair], &[recipient]).unwrap();
+        let escrow = Keys::load(&[escrow], &[]).unwrap();
+        let mut sealed = vec![];
+        keys.seal(&mut sealed).unwrap().finish().unwrap();
+        assert!(escrow.open(&*sealed).is_ok());
+        let forged = escrow.sign(b"line");
+        assert_eq!(keys.verify(escrow.id(), b"line", &forged), Err(MacError::UnknownKey));
+        assert_eq!(keys.verify(keys.id(), b"line", &forged), Err(MacError::Wrong));
+        assert_eq!(
+            escrow.verify(keys.id(), b"line", &keys.sign(b"line")),
+            Err(MacError::UnknownKey)
+        );
+    }
+
+    #[test]
     fn a_key_file_is_made_once_and_reads_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pair.key");

@@ -49,6 +49,16 @@ impl Ledger {
         self.packs.contains_key(pack)
     }
 
+    /// Slot of the commit that named it first.
+    pub fn first_commit(&self, pack: &PackName) -> Option<u64> {
+        self.packs.get(pack).map(|(first, _)| *first)
+    }
+
+    /// Of every pack that may be needed: the slots of the first and the last commit that name it.
+    pub fn spans(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.packs.values().copied()
+    }
+
     /// Packs that nothing needs once these backups are retired.
     pub fn superfluous(&self, retired: &BTreeSet<u64>) -> impl Iterator<Item = &PackName> {
         let goes = |(_, span): &(&PackName, &(u64, u64))| !self.needed(**span, retired);

@@ -11,6 +11,7 @@ pub mod pack;
 pub mod packs;
 pub mod probe;
 pub mod record;
+pub mod rotation;
 pub mod storage;
 pub mod verify;
 

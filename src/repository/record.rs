@@ -321,6 +321,9 @@ pub struct Beat {
     pub repository: String,
     pub hub: HubId,
     pub key: String,
+    /// Ids of all keys that the hub holds.
+    #[serde(default)]
+    pub keys: Vec<String>,
     pub role: crate::status::Role,
     pub epoch: u64,
     pub incarnation: u64,
@@ -340,12 +343,33 @@ pub fn encode_beat(beat: &Beat, keys: &Keys) -> Vec<u8> {
     signed(serde_json::to_vec(beat).expect("it is plain data"), BEAT_DOMAIN, keys)
 }
 
-/// `None` for everything that is not an authentic beat of this repository.
-pub fn decode_beat(bytes: &[u8], repository: &str, keys: &Keys) -> Option<Beat> {
-    let (line, mac) = split(bytes)?;
-    let beat: Beat = serde_json::from_slice(line).ok()?;
-    verify(line, mac, BEAT_DOMAIN, &beat.key, keys).ok()?;
-    (beat.repository == repository).then_some(beat)
+/// Why a heartbeat cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BeatError {
+    /// It names a key that we do not hold, so nobody can tell whether it is one.
+    UnknownKey { key: String },
+    /// Not an authentic beat of this repository.
+    Junk,
+}
+
+pub fn decode_beat(bytes: &[u8], repository: &str, keys: &Keys) -> Result<Beat, BeatError> {
+    let (line, mac) = split(bytes).ok_or(BeatError::Junk)?;
+    let Head { key } = serde_json::from_slice(line).map_err(|_| BeatError::Junk)?;
+    match verify(line, mac, BEAT_DOMAIN, &key, keys) {
+        Ok(()) => {}
+        // Whoever wrote it, it is shown: nothing but what an id looks like.
+        Err(MacError::UnknownKey) if looks_like_id(&key) => {
+            return Err(BeatError::UnknownKey { key });
+        }
+        Err(MacError::UnknownKey | MacError::Wrong) => return Err(BeatError::Junk),
+    }
+    let beat: Beat = serde_json::from_slice(line).map_err(|_| BeatError::Junk)?;
+    if beat.repository == repository { Ok(beat) } else { Err(BeatError::Junk) }
+}
+
+/// 16 hexadecimal digits.
+fn looks_like_id(key: &str) -> bool {
+    key.len() == 16 && key.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn signed(mut line: Vec<u8>, domain: &[u8], keys: &Keys) -> Vec<u8> {
@@ -414,6 +438,38 @@ pub(crate) mod tests {
             suspect: None,
             partial: vec![],
         }
+    }
+
+    #[test]
+    fn a_heartbeat_that_cannot_be_read_says_whether_a_key_is_missing() {
+        let (old, new) = (new_keys(), new_keys());
+        let beat = Beat {
+            repository: "r".to_owned(),
+            hub: HubId { name: "a".to_owned(), uid: "u".to_owned() },
+            key: new.id().to_owned(),
+            keys: vec![new.id().to_owned()],
+            role: crate::status::Role::Primary,
+            epoch: 1,
+            incarnation: 3,
+            counter: 1,
+            run: "x".to_owned(),
+            interval_seconds: 1.0,
+            backup: None,
+            ready: false,
+            at: Timestamp::UNIX_EPOCH,
+        };
+        let bytes = encode_beat(&beat, &new);
+        let unknown = BeatError::UnknownKey { key: new.id().to_owned() };
+        assert_eq!(decode_beat(&bytes, "r", &old), Err(unknown));
+        assert_eq!(decode_beat(&bytes, "other", &new), Err(BeatError::Junk));
+        // It is shown to people: not whatever somebody wrote there.
+        let odd = encode_beat(&Beat { key: "<b>0123456789a".to_owned(), ..beat.clone() }, &new);
+        assert_eq!(decode_beat(&odd, "r", &old), Err(BeatError::Junk));
+        // An older version names no keys.
+        let mut plain = serde_json::to_value(&beat).unwrap();
+        plain.as_object_mut().unwrap().remove("keys");
+        let bytes = signed(serde_json::to_vec(&plain).unwrap(), BEAT_DOMAIN, &new);
+        assert_eq!(decode_beat(&bytes, "r", &new), Ok(Beat { keys: vec![], ..beat }));
     }
 
     #[test]

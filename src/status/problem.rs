@@ -243,6 +243,14 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
         let hint = "put the pair's key file where encryption.keyFiles names it";
         found.push(critical(Reason::KeyMissing, error.clone(), Some(hint.to_owned())));
     }
+    for (hub, key) in &snapshot.keys.unread {
+        let hint = "add that key file to encryption.keyFiles on this hub and restart";
+        found.push(warning(
+            Reason::KeyMissing,
+            format!("{hub} is alive under the key {key}, which this hub does not hold"),
+            Some(hint.to_owned()),
+        ));
+    }
     let storage = &snapshot.storage;
     if storage.up == Some(false) {
         let error = storage.error.as_deref().unwrap_or("it does not answer");

@@ -95,6 +95,7 @@ fn peer(hub: &str, role: Role, seconds: i64) -> Peer {
         backup: Some("20261120-173000-42".to_owned()),
         backup_at: Some(ago(432)),
         epoch: Some(7),
+        keys: vec![],
         ready: None,
     }
 }

@@ -280,6 +280,7 @@ impl Maker {
             repository: self.journal.repository().to_owned(),
             hub: hub(name),
             key: self.keys.id().to_owned(),
+            keys: self.keys.ids().map(str::to_owned).collect(),
             role: Role::Passive,
             epoch: 2,
             incarnation: 0,

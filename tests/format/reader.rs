@@ -115,7 +115,7 @@ impl Reader {
             let Ok(Some(stored)) = stored else { continue };
             // As the daemon: a beat counts under its writer's own name.
             let beat = record::decode_beat(&stored.bytes, journal.repository(), &self.keys);
-            if beat.is_some_and(|beat| beat.hub.name == name) {
+            if beat.is_ok_and(|beat| beat.hub.name == name) {
                 read.beats.insert(format!("{BEATS}{name}"), stored.bytes.to_vec());
             }
         }

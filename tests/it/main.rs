@@ -17,6 +17,7 @@ mod damaged_repository;
 mod delta_reaches_the_passive;
 mod endpoints;
 mod junk_is_passed_by;
+mod key_rotation;
 mod levels_stay_few;
 mod lost_answers;
 mod no_change_writes_nothing;

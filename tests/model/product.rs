@@ -50,7 +50,7 @@ pub(crate) fn step(
         found(config, log, slot, view)
     };
     view.step(found, digest(log, slot));
-    if view.key.as_deref() == Some(NEW_KEY) && !has_new_key {
+    if view.key() == Some(NEW_KEY) && !has_new_key {
         view.freeze_without(NEW_KEY);
     }
 }
@@ -90,7 +90,7 @@ pub(crate) fn agree(log: &[Record; SLOTS], model: &walk::View, view: &View) {
             view.junk.iter().map(|mark| mark.slot).collect(),
             view.frozen.as_ref().map(|frozen| &*frozen.reason),
             view.ledger.condemned.keys().cloned().collect(),
-            view.key.as_deref() == Some(NEW_KEY),
+            view.key() == Some(NEW_KEY),
         ),
     );
     let written = || log.iter().filter(|r| r.kind != Kind::Nothing).collect::<Vec<_>>();

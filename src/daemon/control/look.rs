@@ -187,6 +187,7 @@ impl Control {
             std::time::Duration::try_from(now.duration_since(at).max(jiff::SignedDuration::ZERO))
                 .ok()
         });
+        let silence = settings.primary_silence.max(self.shared.beats.least_silence(primary));
         checklist::checklist(&Known {
             hub: self.me.name.clone(),
             namespace: self.shared.place.namespace.clone(),
@@ -199,7 +200,8 @@ impl Control {
             max_data_age: settings.max_data_age,
             primary: primary.clone(),
             silent_for: self.shared.beats.silent_for(primary),
-            primary_silence: settings.primary_silence.max(self.shared.beats.least_silence(primary)),
+            primary_silence: silence,
+            unread_key: self.shared.beats.unread_key(primary, silence),
             forced: self.request.as_ref().is_some_and(|request| request.forced.is_some()),
         })
     }
