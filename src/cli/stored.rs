@@ -32,15 +32,24 @@ pub(super) struct Committed {
 impl Stored {
     /// `None`: there is no repository at this place yet.
     pub(super) async fn open(settings: &Settings) -> Result<Option<Self>, Failure> {
-        let keys = keys(settings)?;
-        let storage = storage(settings).await?;
-        Self::read(storage, keys).await
+        Self::read(storage(settings).await?, keys(settings)?).await
     }
 
     pub(super) async fn read(storage: Storage, keys: Arc<Keys>) -> Result<Option<Self>, Failure> {
+        Self::from(storage, keys, true).await
+    }
+
+    /// From the newest checkpoint, or from the first slot.
+    async fn from(
+        storage: Storage,
+        keys: Arc<Keys>,
+        checkpoint: bool,
+    ) -> Result<Option<Self>, Failure> {
         let opened = Journal::open(storage.clone(), keys.clone(), None).await?;
         let Some(mut journal) = opened else { return Ok(None) };
-        journal.resume(None).await?;
+        if checkpoint {
+            journal.resume(None).await?;
+        }
         journal.refresh().await?;
         journal.look_for_holes().await?;
         Ok(Some(Self { storage, journal, keys }))
@@ -48,10 +57,12 @@ impl Stored {
 
     /// For commands that are about a backup, so that there must be one.
     pub(super) async fn expect(settings: &Settings) -> Result<Self, Failure> {
-        Self::open(settings).await?.ok_or_else(|| {
-            let what = "there is no repository at the configured place yet";
-            Failure::new(Code::Failed, what)
-        })
+        Self::open(settings).await?.ok_or_else(nothing)
+    }
+
+    /// The same with every record read.
+    pub(super) async fn whole(settings: &Settings) -> Result<Self, Failure> {
+        Self::from(storage(settings).await?, keys(settings)?, false).await?.ok_or_else(nothing)
     }
 
     pub(super) fn view(&self) -> &View {
@@ -119,6 +130,10 @@ impl Stored {
     pub(super) fn complete(&self) -> Result<(), Failure> {
         complete(self.view())
     }
+}
+
+fn nothing() -> Failure {
+    Failure::new(Code::Failed, "there is no repository at the configured place yet")
 }
 
 pub(super) fn commit(record: &Record) -> Option<&Commit> {

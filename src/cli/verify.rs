@@ -4,7 +4,6 @@ use super::exit::{Code, Failure};
 use super::render_backup::{self, Verified};
 use super::stored::{Stored, progress, show};
 use super::{Global, run};
-use crate::repository::chain::SUMMARIES;
 use crate::repository::layout::PackName;
 use crate::repository::verify::{Fault, Verifier, sample};
 use std::collections::{BTreeSet, HashSet};
@@ -19,15 +18,17 @@ pub(super) async fn verify(
     all: bool,
     share: Option<f64>,
 ) -> Result<(), Failure> {
-    let mut stored = Stored::expect(&run::settings(global)?).await?;
-    let slots: Vec<u64> = if all {
-        stored.view().backups.iter().map(|backup| backup.slot).collect()
+    let settings = run::settings(global)?;
+    let (mut stored, slots) = if all {
+        // All of the journal, too, not what a checkpoint says of it.
+        let stored = Stored::whole(&settings).await?;
+        let slots = stored.view().ledger.offered.keys().copied().collect();
+        (stored, slots)
     } else {
-        vec![stored.find(id).await?.backup.mark.slot]
+        let stored = Stored::expect(&settings).await?;
+        let slot = stored.find(id).await?.backup.mark.slot;
+        (stored, vec![slot])
     };
-    if all && slots.len() == SUMMARIES {
-        eprintln!("only the newest {SUMMARIES} backups are verified");
-    }
     let wanted = match share {
         Some(share) => Some(drawn(&stored, &slots, share).await?),
         None => None,

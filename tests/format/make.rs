@@ -1,5 +1,6 @@
 //! A small repository that holds something of everything: two terms, a void record, bases and deltas
-//! with all kinds of tombstones, an unchanged, a partial and a suspect backup, heartbeats.
+//! with all kinds of tombstones, an unchanged, a partial and a suspect backup, an acknowledgement,
+//! heartbeats.
 //!
 //! What each backup holds is kept beside it, computed without the code that reads backups.
 
@@ -20,7 +21,7 @@ use understudy::repository::layout::{self, FORMAT, PackName, beat_key};
 use understudy::repository::pack::{self, Gone, Header, Line, ObjectLine};
 use understudy::repository::packs::PackStore;
 use understudy::repository::record::{
-    self, Beat, Body, Commit, Cut, HubId, Level, Record, SetContents,
+    self, Beat, Body, Commit, Cut, HubId, Level, Record, Retire, SetContents,
 };
 use understudy::repository::storage::Storage;
 use understudy::status::Role;
@@ -118,6 +119,8 @@ pub(crate) async fn make(folder: &Path, keys: Arc<Keys>) -> Result<Maker> {
     let delta: Changes = &[(Credentials, "token", Left(Deleted))];
     let suspect = "credentials shrank by half".to_owned();
     maker.backup("eu-2", (2, second), delta, |c| c.suspect = Some(suspect)).await?;
+    let slot = maker.journal.view().head;
+    maker.append("eu-2", 2, second, Body::Ack { slot }).await?;
     for hub in ["eu-1", "eu-2"] {
         maker.beat(hub, 1).await?;
     }
@@ -160,6 +163,18 @@ impl Maker {
     ) -> Result<u64> {
         let writer = Writer { hub: hub(name), epoch, incarnation };
         Ok(self.journal.append(&writer, body, |_| Ok(())).await?)
+    }
+
+    /// The last word so far.
+    pub(crate) async fn retire_oldest(&mut self) -> Result<()> {
+        let oldest = *self.backups.keys().next().ok_or("there is no backup")?;
+        self.backups.remove(&oldest);
+        // Of a run that did not come to its commit.
+        let orphan = PackName::new(1, 3, ulid::Ulid::from_parts(1, clock::random()));
+        let retire = Retire { backups: vec![oldest], packs: vec![orphan], swept: 0 };
+        let incarnation = self.journal.view().incarnation;
+        self.append("eu-2", 2, incarnation, Body::Retire(retire)).await?;
+        Ok(())
     }
 
     /// As a faulty writer would: [`Journal::append`] refuses what would count for nothing.

@@ -65,6 +65,10 @@ async fn nobody_is_primary_on_it_unless_that_is_allowed() -> Result<()> {
     let printed = String::from_utf8(output.stdout)?;
     assert!(printed.contains("NO FENCE (storage.allowUnfenced)"), "{printed}");
     assert_eq!(metric(&daemon, r#"understudy_role{role="primary"}"#).await?, Some(1.0));
+    let output = cli_on(hub, &file, &["backup", "prune", "--yes"])?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(5), "{error}");
+    assert!(error.contains("nothing is deleted"), "{error}");
     Ok(())
 }
 

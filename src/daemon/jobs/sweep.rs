@@ -22,7 +22,13 @@ pub(in crate::daemon) async fn sweep(
     shared.board.update(|s| s.sweep.running_since = Some(at));
     let (rules, zone) = (&shared.settings.retention, shared.settings.schedule.cron.zone());
     let mut done = Swept::default();
-    let result = sweeper::sweep(&repository, &writer, &wish, rules, zone, &cancel, &mut done).await;
+    let result = if shared.board.read().storage.atomic_create == Some(false) {
+        // Two hubs may both hold the term, and the other may have named what this one condemns.
+        let why = "the storage cannot fence, so nothing is deleted from it".to_owned();
+        Err(SweepError::NotAllowed { why })
+    } else {
+        sweeper::sweep(&repository, &writer, &wish, rules, zone, &cancel, &mut done).await
+    };
     shared.metrics.retired(done.retired);
     let (outcome, message) = match &result {
         Ok(()) => (Outcome::Success, told(&done, rules.sweep_after)),
