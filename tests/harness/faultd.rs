@@ -191,6 +191,11 @@ async fn meet(shared: &Arc<Shared>, fault: Fault, sent: Sent) -> io::Result<Opti
             deliver(shared, sent).await?;
             return Ok(None);
         }
+        Fault::Stall => std::future::pending().await,
+        Fault::ApplyThenStall => {
+            deliver(shared, sent).await?;
+            std::future::pending().await
+        }
         Fault::Hold(time) => {
             drop(spawn(shared, sent, time));
             return Ok(None);

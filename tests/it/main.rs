@@ -12,6 +12,7 @@ mod backup_round_trip;
 mod broken_histories;
 mod cli;
 mod cli_storage;
+mod crash_points;
 mod cut_is_one_instant;
 mod damaged_repository;
 mod delta_reaches_the_passive;

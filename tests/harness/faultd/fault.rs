@@ -9,6 +9,10 @@ pub enum Fault {
     FailBefore,
     /// The server acts, its answer is lost.
     ApplyThenDrop,
+    /// Nothing reaches the server, and the client waits.
+    Stall,
+    /// The server acts, and the client waits.
+    ApplyThenStall,
     /// The server acts, and the client is told something else.
     ApplyThen { status: u16, body: String },
     /// The connection ends at once, the request reaches the server so much later.
@@ -43,7 +47,8 @@ pub enum Side {
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub fault: Fault,
-    /// `PUT`, `GET`, `DELETE`, `LIST`; empty: any.
+    /// `PUT`, `GET`, `DELETE`, `LIST`; empty: any; `CHANGE`: what changes more than heartbeats and
+    /// probes.
     pub method: &'static str,
     /// How the key begins (within the bucket); of a listing, the prefix that it asks for.
     pub key: String,
@@ -79,7 +84,12 @@ impl Rules {
     pub(super) fn choose(&mut self, method: &str, key: &str) -> Option<Fault> {
         let mut chosen = None;
         for (rule, matches) in &mut self.0 {
-            if (rule.method.is_empty() || rule.method == method) && key.starts_with(&rule.key) {
+            let asked = match rule.method {
+                "" => true,
+                "CHANGE" => is_change(method, key),
+                one => one == method,
+            };
+            if asked && key.starts_with(&rule.key) {
                 *matches += 1;
                 if chosen.is_none() && rule.when.holds(*matches) {
                     chosen = Some(rule.fault.clone());
@@ -88,6 +98,11 @@ impl Rules {
         }
         chosen
     }
+}
+
+/// Of what a reader of the repository relies on.
+pub fn is_change(method: &str, key: &str) -> bool {
+    matches!(method, "PUT" | "DELETE") && !key.contains("/beats/") && !key.contains("/probes/")
 }
 
 impl When {
