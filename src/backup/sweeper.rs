@@ -14,6 +14,7 @@ use crate::repository::journal::{JournalError, Writer};
 use crate::repository::layout::{PACKS, RECORD_LIMIT, journal_key, pack_key, pack_of_key};
 use crate::repository::record::Body;
 use crate::repository::storage::{Storage, StorageError};
+use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -83,6 +84,16 @@ pub async fn look(storage: &Storage, view: &View) -> Result<Option<Seen>, Storag
     Ok(Some(Seen { packs: packs.collect(), now, committed, condemned_at }))
 }
 
+/// The storage's clock as it dates what is written: an answer that comes from this machine, as that of
+/// a directory does, says nothing about a file server's.
+async fn written_now(storage: &Storage) -> Result<Option<Timestamp>, StorageError> {
+    let key = format!("probes/{:032x}/clock", crate::clock::random());
+    storage.create(&key, Bytes::from_static(b"now\n")).await?;
+    let written = storage.get(&key, RECORD_LIMIT).await;
+    storage.delete(&key).await?;
+    Ok(written?.map(|stored| stored.modified))
+}
+
 /// What the rules say. Of the two clocks the one that is behind counts: rules only ever keep, and
 /// for a younger backup they do so longer.
 pub fn by_rules(
@@ -122,7 +133,8 @@ pub async fn sweep(
     done: &mut Swept,
 ) -> Result<(), SweepError> {
     let view = holding(repository, writer, View::clone).await?;
-    let Some(seen) = look(&repository.storage, &view).await? else { return Ok(()) };
+    let Some(mut seen) = look(&repository.storage, &view).await? else { return Ok(()) };
+    seen.now = written_now(&repository.storage).await?.unwrap_or(seen.now);
     let retire = match wish {
         Wish::Rules => retired(&by_rules(&view, rules, zone, seen.now)),
         Wish::Delete(named) => {
