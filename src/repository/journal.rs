@@ -79,7 +79,9 @@ impl Journal {
         keys: Arc<Keys>,
         watermark: Option<Mark>,
     ) -> Result<Option<Self>, JournalError> {
-        let Some(stored) = storage.get(REPO, RECORD_LIMIT).await? else { return Ok(None) };
+        let Some(stored) = storage.get(REPO, RECORD_LIMIT).await? else {
+            return nothing_there(&storage).await.map(|()| None);
+        };
         let (repo, view) = match record::decode_repo(&stored.bytes, &keys) {
             Ok(repo) => (repo, View::default()),
             // Written under a key of long ago: what the pair has left under its key of today proves it.
@@ -433,6 +435,20 @@ fn as_walked(
         }
         None => Err(changed(slot, "it is gone")),
     }
+}
+
+/// Without `repo` there is no repository, and there must be no journal either: a new one must not
+/// begin beside it.
+async fn nothing_there(storage: &Storage) -> Result<(), JournalError> {
+    let listed = storage.list_page(JOURNAL, None).await?;
+    if listed.entries.iter().all(|entry| layout::slot_of_key(&entry.key).is_none()) {
+        return Ok(());
+    }
+    Err(JournalError::Frozen(Frozen {
+        reason: "JournalHole".to_owned(),
+        message: "the object `repo` is missing although the journal has records".to_owned(),
+        hint: "find out who deleted it; restore `repo` from the storage's own versions".to_owned(),
+    }))
 }
 
 fn other(slot: u64) -> String {

@@ -127,9 +127,9 @@ impl Reader {
 fn damage(error: JournalError) -> Result<String> {
     match error {
         JournalError::Repo(error) => Ok(error.to_string()),
+        JournalError::Frozen(frozen) => Ok(frozen.message),
         JournalError::Storage(error) if error.class() == Class::Damaged => Ok(error.to_string()),
         error @ (JournalError::Storage(_)
-        | JournalError::Frozen(_)
         | JournalError::Stale { .. }
         | JournalError::NotAllowed { .. }) => Err(error.into()),
     }

@@ -298,7 +298,7 @@ impl Original {
                 let (what, may) = told("deleted", key);
                 let newest = self.read.head.map(|head| journal_key(head.slot));
                 let name = &self.names[key];
-                let falls_back = name == "repo" || newest.as_ref() == Some(name);
+                let falls_back = newest.as_ref() == Some(name);
                 (what, if falls_back { May::FallBack } else { may })
             }
             Act::Swap { one, .. } => told("swapped with another", one),

@@ -51,6 +51,7 @@ impl Control {
                     return Ok(Some(JournalFacts { frozen: seen.map(gone), ..Default::default() }));
                 }
                 Err(ControlError::Journal(JournalError::Repo(error))) => Some(error.frozen()),
+                Err(ControlError::Journal(JournalError::Frozen(frozen))) => Some(frozen),
                 Err(error) => return Err(error),
             };
             if frozen.is_some() {
