@@ -9,7 +9,8 @@ use super::checkpoint::{self, Local};
 use super::keys::Keys;
 use super::layout::{self, JOURNAL, Mark, RECORD_LIMIT, REPO, Repo};
 use super::record::{self, Body, Found, HubId, Record, RepoError};
-use super::storage::{Created, Storage, StorageError};
+use super::settle::{Settled, settle};
+use super::storage::{Storage, StorageError};
 use crate::object::Digest;
 use crate::retry::{self, Next, Policy};
 use crate::status::Frozen;
@@ -17,17 +18,12 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 /// Slots read at once while catching up. Grows from one, so that a poll costs one request.
 const READ_WIDTH: u32 = 32;
-
-/// A slot is settled or the process dies: there is no third way.
-const UNTIL_DEFINITE: Policy =
-    Policy { first: Duration::from_millis(100), cap: Duration::from_secs(5), give_up_after: None };
 
 /// Before a write nothing is lost but the work done for it, so a storage that stumbles is asked again.
 const BEFORE_A_WRITE: Policy = Policy {
@@ -461,50 +457,4 @@ fn changed(slot: u64, why: &str) -> JournalError {
         message: format!("slot {slot} of the journal is no longer what was read there: {why}"),
         hint: format!("look at the storage: who wrote {}?", layout::journal_key(slot)),
     })
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Settled {
-    Ours,
-    Theirs,
-}
-
-/// Creates `key` with exactly these bytes and finds out, whatever it takes, whose bytes stand there.
-///
-/// Fails only while it is certain that nothing was written: once an answer was lost, only what stands
-/// in the slot is an answer.
-async fn settle(storage: &Storage, key: &str, bytes: &Bytes) -> Result<Settled, JournalError> {
-    let unknown = AtomicBool::new(false);
-    let judge = |error: &JournalError| match error {
-        JournalError::Storage(error) if error.next() != Next::Stop => error.next(),
-        JournalError::Stale { .. } => Next::Again,
-        JournalError::Storage(_)
-        | JournalError::Repo(_)
-        | JournalError::Frozen(_)
-        | JournalError::NotAllowed { .. } => {
-            if unknown.load(Relaxed) {
-                Next::Again
-            } else {
-                Next::Stop
-            }
-        }
-    };
-    retry::retry(&UNTIL_DEFINITE, key, &CancellationToken::new(), judge, || async {
-        let lost = match storage.create(key, bytes.clone()).await {
-            Ok(Created::Yes) => return Ok(Settled::Ours),
-            Ok(Created::Exists) => None,
-            Err(error) if error.next() == Next::Stop => return Err(error.into()),
-            Err(error) => {
-                unknown.store(true, Relaxed);
-                Some(error)
-            }
-        };
-        match (storage.get(key, RECORD_LIMIT).await?, lost) {
-            (Some(stored), _) if stored.bytes == *bytes => Ok(Settled::Ours),
-            (Some(_), _) => Ok(Settled::Theirs),
-            (None, Some(lost)) => Err(lost.into()),
-            (None, None) => Err(JournalError::Stale { key: key.to_owned() }),
-        }
-    })
-    .await
 }

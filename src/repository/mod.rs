@@ -12,6 +12,7 @@ pub mod packs;
 pub mod probe;
 pub mod record;
 pub mod rotation;
+mod settle;
 pub mod storage;
 pub mod verify;
 
