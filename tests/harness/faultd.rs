@@ -1,10 +1,11 @@
-//! An HTTP fault proxy on loopback, between a client and an S3 server: it understands one request
+//! An HTTP fault proxy on loopback, between a client and an S3 or an API server: it understands one request
 //! well enough to apply it and lose the answer, to deliver it later, or to answer with what was true
 //! before. What it did is in its history, for a checker that trusts nobody's word.
 //!
 //! Host and signed headers pass unchanged, so a real server accepts the signature. What may go wrong:
 //! the server cannot be reached, and then the client's connection ends without an answer, as it would
-//! have without a proxy. Plain HTTP only: an API server would need TLS on both sides.
+//! have without a proxy. Before an API server it speaks TLS on both sides, with that server's own
+//! certificate; watches pass through as they come.
 
 use super::ports::Port;
 use super::{Result, eventually};
@@ -18,12 +19,19 @@ use hyper::Request;
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Handle, Runtime};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 pub mod fault;
 pub mod history;
@@ -50,12 +58,19 @@ pub struct Faultd {
 struct Shared {
     /// `host:port` of the server.
     server: String,
+    tls: Option<Tls>,
     /// The secret access key, for requests that have to be signed anew.
     secret: String,
     rules: Mutex<fault::Rules>,
     history: Mutex<History>,
     /// Deliveries under way or held.
     open: AtomicUsize,
+}
+
+/// Both ends of it.
+struct Tls {
+    acceptor: TlsAcceptor,
+    connector: TlsConnector,
 }
 
 /// A request as it came, to be sent as often as need be.
@@ -84,6 +99,17 @@ impl Faultd {
     /// Before the server at `endpoint` (`http://host:port`), without any fault.
     pub async fn start(endpoint: &str, secret: &str) -> Result<Self> {
         let server = endpoint.strip_prefix("http://").ok_or("only plain HTTP can be read")?;
+        Self::begin("http", server, secret, None).await
+    }
+
+    /// Before the API server at `endpoint` (`https://127.0.0.1:port`), whose certificate, key and
+    /// authority are in `folder`.
+    pub async fn before_api_server(endpoint: &str, folder: &Path) -> Result<Self> {
+        let server = endpoint.strip_prefix("https://").ok_or("an API server speaks TLS")?;
+        Self::begin("https", server, "", Some(Tls::of(folder)?)).await
+    }
+
+    async fn begin(scheme: &str, server: &str, secret: &str, tls: Option<Tls>) -> Result<Self> {
         let port = Port::reserve()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -92,12 +118,13 @@ impl Faultd {
             .build()?;
         let shared = Arc::new(Shared {
             server: server.to_owned(),
+            tls,
             secret: secret.to_owned(),
             rules: Mutex::default(),
             history: Mutex::default(),
             open: AtomicUsize::new(0),
         });
-        let endpoint = format!("http://{}", port.address());
+        let endpoint = format!("{scheme}://{}", port.address());
         let (address, serving) = (port.address(), Arc::clone(&shared));
         let listener = runtime.spawn(async move { TcpListener::bind(address).await }).await??;
         runtime.spawn(listen(listener, serving));
@@ -149,18 +176,27 @@ impl Drop for Faultd {
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
     let handle = Handle::current();
     while let Ok((socket, _)) = listener.accept().await {
-        let shared = Arc::clone(&shared);
+        let (shared, tls) = (Arc::clone(&shared), Arc::clone(&shared));
         let service = service_fn(move |request| serve(Arc::clone(&shared), request));
         handle.spawn(async move {
             let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
             // Ends with an error when a fault ends it, or when the client goes away.
-            let _ = server.serve_connection(TokioIo::new(socket), service).await;
+            if let Some(tls) = &tls.tls {
+                if let Ok(socket) = tls.acceptor.accept(socket).await {
+                    let _ = server.serve_connection(TokioIo::new(socket), service).await;
+                }
+            } else {
+                let _ = server.serve_connection(TokioIo::new(socket), service).await;
+            }
         });
     }
 }
 
 /// An error ends the client's connection without an answer.
 async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Body>> {
+    if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+        return watch(&shared, request).await;
+    }
     let (Parts { method, uri: target, headers, .. }, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let mut exchange = Exchange::received(&method, &target, &headers, &body);
@@ -181,6 +217,57 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Re
         lock(&shared.history).shown(number, *status, headers, body);
     }
     received.into_response(is_head)
+}
+
+/// What never ends has no place in the history, and no fault.
+async fn watch(shared: &Shared, request: Request<Incoming>) -> io::Result<Response<Body>> {
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(connect(shared).await?)
+        .await
+        .map_err(io::Error::other)?;
+    Handle::current().spawn(connection);
+    let answer = sender.send_request(request).await.map_err(io::Error::other)?;
+    Ok(answer.map(|body| body.map_err(io::Error::other).boxed_unsync()))
+}
+
+async fn connect(shared: &Shared) -> io::Result<TokioIo<Box<dyn Socket>>> {
+    let socket = TcpStream::connect(&shared.server).await?;
+    Ok(TokioIo::new(match &shared.tls {
+        None => Box::new(socket),
+        Some(tls) => {
+            let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
+            Box::new(tls.connector.connect(name, socket).await?)
+        }
+    }))
+}
+
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+impl Tls {
+    fn of(folder: &Path) -> Result<Self> {
+        let certificates = |name: &str| -> Result<Vec<_>> {
+            let pem = CertificateDer::pem_file_iter(folder.join(name))?;
+            Ok(pem.collect::<std::result::Result<_, _>>()?)
+        };
+        let key = PrivateKeyDer::from_pem_file(folder.join("server.key"))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(certificates("server.crt")?, key)?;
+        let mut roots = RootCertStore::empty();
+        for authority in certificates("ca.crt")? {
+            roots.add(authority)?;
+        }
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let (acceptor, connector) =
+            (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
+        Ok(Self { acceptor, connector })
+    }
 }
 
 /// Lets the fault happen. None: the client hears nothing.
@@ -280,8 +367,7 @@ fn spawn(
 }
 
 async fn exchange(shared: &Shared, sent: &Sent) -> io::Result<Received> {
-    let socket = TcpStream::connect(&shared.server).await?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(socket));
+    let handshake = hyper::client::conn::http1::handshake(connect(shared).await?);
     let (mut sender, connection) = handshake.await.map_err(io::Error::other)?;
     let delivery = lock(&shared.history).sent(sent.number, &sent.headers, &sent.body);
     let ask = async {

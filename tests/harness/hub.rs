@@ -5,6 +5,7 @@
 //! `ConfigMap` exist.
 
 use super::bare::Api;
+use super::faultd::Faultd;
 use super::ports::Port;
 use super::process::Process;
 use super::scratch::Scratch;
@@ -186,6 +187,15 @@ impl Hub {
             "users": [{"name": self.name, "user": {"token": token}}],
         });
         Ok(std::fs::write(file, serde_json::to_vec_pretty(&config)?)?)
+    }
+
+    /// A fault proxy before the API server, and the kubeconfig of a daemon behind it.
+    pub async fn faultd(&self) -> Result<(Faultd, PathBuf)> {
+        let faultd = Faultd::before_api_server(&self.url, self.folder()).await?;
+        let text = std::fs::read_to_string(&self.kubeconfig)?.replace(&self.url, &faultd.endpoint);
+        let file = self.kubeconfig.with_extension("faultd");
+        std::fs::write(&file, text)?;
+        Ok((faultd, file))
     }
 
     /// All requests that the audit log holds, oldest first.

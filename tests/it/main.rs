@@ -8,6 +8,7 @@ mod scene;
 mod stage;
 
 mod annotation_promotes;
+mod api_faults;
 mod backup_round_trip;
 mod broken_histories;
 mod cli;
