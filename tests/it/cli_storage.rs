@@ -489,7 +489,8 @@ async fn a_backup_that_is_older_than_the_view_remembers_is_read_from_its_slot() 
     for slot in [open, void] {
         ended(&place.run(&["backup", "describe", &slot.to_string()])?, 1, &["no backup"])?;
     }
-    ended(&place.run(&["backup", "verify", "--all"])?, 0, &["only the newest 1000"])?;
+    let verified = place.json(&["backup", "verify", "--all"], 0)?;
+    assert_eq!(verified["items"].as_array().map(Vec::len), Some(slots.len()));
     let text = place.done(&["storage", "usage"])?;
     assert!(text.contains("1,000, and older ones"), "{text}");
     Ok(())
