@@ -1,12 +1,12 @@
 //! A storage whose create-if-absent is not atomic cannot refuse a superseded primary: a hub does not
 //! become primary on it, unless the operator says that it must, and then everybody can see that.
 
-use crate::harness::Result;
 use crate::harness::config::Config;
 use crate::harness::daemon::{Daemon, cli_on, new_key};
 use crate::harness::pair::Pair;
 use crate::harness::scratch::Scratch;
-use crate::scene::{DEADLINE, metric, until_condition, until_metric, until_role};
+use crate::harness::{Result, eventually};
+use crate::scene::{DEADLINE, SOON, metric, until_condition, until_metric, until_role};
 use crate::storage::{Mode, Server, write_credentials};
 use serde_json::{Value, json};
 
@@ -61,9 +61,13 @@ async fn nobody_is_primary_on_it_unless_that_is_allowed() -> Result<()> {
     until_metric(&daemon, "understudy_storage_up", 1.0).await?;
     assert_eq!(metric(&daemon, ATOMIC).await?, Some(0.0));
     assert_eq!(metric(&daemon, "understudy_storage_allow_unfenced").await?, Some(1.0));
-    let output = cli_on(hub, &file, &["status"])?;
-    let printed = String::from_utf8(output.stdout)?;
-    assert!(printed.contains("NO FENCE (storage.allowUnfenced)"), "{printed}");
+    // It reads the `Hub`, which follows the daemon.
+    eventually(SOON, "the status of the hub to say so", async || {
+        let printed = cli_on(hub, &file, &["status"]).ok()?.stdout;
+        let printed = String::from_utf8_lossy(&printed).into_owned();
+        printed.contains("NO FENCE (storage.allowUnfenced)").then_some(())
+    })
+    .await?;
     assert_eq!(metric(&daemon, r#"understudy_role{role="primary"}"#).await?, Some(1.0));
     let output = cli_on(hub, &file, &["backup", "prune", "--yes"])?;
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
