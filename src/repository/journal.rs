@@ -188,13 +188,6 @@ impl Journal {
         }
     }
 
-    /// Where a hub that lacks the first key may begin, there must be one: after a `Rekey`, and, should
-    /// that one have been missed, when the holder opens its term again.
-    fn deserves_checkpoint(&self, slot: u64, body: &Body) -> bool {
-        let reopened = matches!(body, Body::Open) && self.view.keys.len() > 1;
-        slot.is_multiple_of(checkpoint::EVERY) || reopened || matches!(body, Body::Rekey { .. })
-    }
-
     /// What stands in a slot; `None`: nothing.
     async fn slot(&self, slot: u64) -> Result<Option<(Found, Digest)>, StorageError> {
         let mut found = self.look(slot).await?;
@@ -397,8 +390,12 @@ impl Journal {
         }
     }
 
+    /// Where a hub that lacks the first key may begin, there must be one: after a `Rekey`, and, should
+    /// that one have been missed, when the holder opens its term again.
     async fn leave_checkpoint(&self, written: &Body) {
-        if self.deserves_checkpoint(self.view.head, written) {
+        let reopened = matches!(written, Body::Open) && self.view.keys.len() > 1;
+        let rekeyed = matches!(written, Body::Rekey { .. });
+        if reopened || rekeyed || self.view.head.is_multiple_of(checkpoint::EVERY) {
             let id = &self.repo.repository;
             checkpoint::leave(&self.storage, &self.view, id, &self.keys).await;
         }

@@ -9,23 +9,8 @@ use understudy::repository::chain::View;
 /// Records behind `Init`, `Term` and `Open` of hub a.
 const DEPTH: usize = 4;
 
-const CONFIG: Config = Config {
-    hub_of: [0, 1, 1],
-    processes: 2,
-    budget: Budget {
-        backups: 0,
-        suspects: 0,
-        promotions: 0,
-        crashes: 0,
-        losses: 0,
-        condemns: 0,
-        handovers: 0,
-        rekeys: 0,
-        junk: 0,
-        damages: 0,
-    },
-    weakness: Weakness::None,
-};
+const CONFIG: Config =
+    Config { hub_of: [0, 1, 1], processes: 2, budget: Budget::NONE, weakness: Weakness::None };
 
 /// Reads them all; returns how many there were.
 pub(crate) fn read_all() -> usize {

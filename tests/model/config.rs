@@ -69,6 +69,19 @@ pub(crate) struct Budget {
 }
 
 impl Budget {
+    pub(crate) const NONE: Budget = Budget {
+        backups: 0,
+        suspects: 0,
+        promotions: 0,
+        crashes: 0,
+        losses: 0,
+        condemns: 0,
+        handovers: 0,
+        rekeys: 0,
+        junk: 0,
+        damages: 0,
+    };
+
     #[expect(clippy::cast_lossless, reason = "`From` is a call where nothing is optimised")]
     pub(crate) fn word(&self) -> u64 {
         (self.backups as u64)

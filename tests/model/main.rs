@@ -34,19 +34,6 @@ const TWINS: ([u8; 3], usize) = ([0, 1, 0], 3);
 /// Each configuration has at least so many, all together more than 20 million.
 const MIN_STATES: usize = 2_000_000;
 
-const NONE: Budget = Budget {
-    backups: 0,
-    suspects: 0,
-    promotions: 0,
-    crashes: 0,
-    losses: 0,
-    condemns: 0,
-    handovers: 0,
-    rekeys: 0,
-    junk: 0,
-    damages: 0,
-};
-
 /// Explores all of it; nothing may be violated, and each of the acts must have happened.
 fn holds(name: &'static str, hubs: ([u8; 3], usize), mut budget: Budget, acts: &[Act]) {
     budget.backups += campaign();
@@ -106,19 +93,19 @@ fn the_model_and_the_product_read_every_short_journal_alike() {
 
 #[test]
 fn a_pair_survives_promotions_crashes_and_lost_answers() {
-    let budget = Budget { backups: 3, promotions: 2, crashes: 1, losses: 1, ..NONE };
+    let budget = Budget { backups: 3, promotions: 2, crashes: 1, losses: 1, ..Budget::NONE };
     holds("pair", PAIR, budget, &[Act::SendsAgain, Act::FindsOwn, Act::FindsOther, Act::Refused]);
 }
 
 #[test]
 fn two_standbys_may_be_promoted_at_once() {
-    let budget = Budget { backups: 2, promotions: 2, crashes: 1, losses: 1, ..NONE };
+    let budget = Budget { backups: 2, promotions: 2, crashes: 1, losses: 1, ..Budget::NONE };
     holds("trio", TRIO, budget, &[Act::Refused, Act::DropsRequest, Act::Withdraws]);
 }
 
 #[test]
 fn two_processes_of_one_hub_do_not_write_at_once() {
-    let budget = Budget { backups: 2, promotions: 1, crashes: 1, losses: 1, ..NONE };
+    let budget = Budget { backups: 2, promotions: 1, crashes: 1, losses: 1, ..Budget::NONE };
     holds("twins", TWINS, budget, &[Act::Exits, Act::FindsOther]);
 }
 
@@ -131,20 +118,22 @@ fn retention_takes_nothing_that_is_needed() {
         crashes: 1,
         losses: 1,
         condemns: 1,
-        ..NONE
+        ..Budget::NONE
     };
     holds("retention", PAIR, budget, &[Act::LosesPack, Act::DropsPlan, Act::UploadsDelta]);
 }
 
 #[test]
 fn nothing_is_lost_in_silence_to_junk() {
-    let budget = Budget { backups: 2, promotions: 2, losses: 1, junk: 1, damages: 1, ..NONE };
+    let budget =
+        Budget { backups: 2, promotions: 2, losses: 1, junk: 1, damages: 1, ..Budget::NONE };
     holds("junk", PAIR, budget, &[Act::MeetsJunk, Act::IsDamaged, Act::SendsTermPastJunk]);
 }
 
 #[test]
 fn a_handover_and_a_change_of_keys_cut_nothing_off() {
-    let budget = Budget { backups: 2, promotions: 2, crashes: 1, handovers: 1, rekeys: 1, ..NONE };
+    let budget =
+        Budget { backups: 2, promotions: 2, crashes: 1, handovers: 1, rekeys: 1, ..Budget::NONE };
     holds("switchover", PAIR, budget, &[Act::SendsHandover, Act::SendsRekey, Act::GetsKey]);
 }
 
@@ -154,19 +143,19 @@ const GONE: &str = "a pack of the newest or the newest usable backup is gone";
 #[test]
 fn a_storage_that_is_not_atomic_is_caught() {
     let weakness = Weakness::CreateIsNotAtomic;
-    caught(weakness, PAIR, Budget { backups: 1, promotions: 1, ..NONE }, LOST);
-    caught(weakness, TRIO, Budget { promotions: 2, ..NONE }, "two hubs have won one epoch");
+    caught(weakness, PAIR, Budget { backups: 1, promotions: 1, ..Budget::NONE }, LOST);
+    caught(weakness, TRIO, Budget { promotions: 2, ..Budget::NONE }, "two hubs have won one epoch");
 }
 
 #[test]
 fn a_term_beside_the_journal_is_caught() {
-    let budget = Budget { backups: 1, promotions: 1, ..NONE };
+    let budget = Budget { backups: 1, promotions: 1, ..Budget::NONE };
     caught(Weakness::TermBesideTheJournal, PAIR, budget, LOST);
 }
 
 #[test]
 fn a_guess_at_a_lost_answer_is_caught() {
-    let budget = Budget { backups: 1, promotions: 1, losses: 1, ..NONE };
+    let budget = Budget { backups: 1, promotions: 1, losses: 1, ..Budget::NONE };
     caught(Weakness::NextSlotUnasked, PAIR, budget, LOST);
     caught(Weakness::SilenceIsFailure, PAIR, budget, "one append stands in two slots");
     caught(Weakness::RefusalIsSuccess, PAIR, budget, LOST);
@@ -175,38 +164,38 @@ fn a_guess_at_a_lost_answer_is_caught() {
 
 #[test]
 fn an_activation_without_a_look_is_caught() {
-    let budget = Budget { promotions: 2, ..NONE };
+    let budget = Budget { promotions: 2, ..Budget::NONE };
     let violation = "a hub activates that does not hold the term";
     caught(Weakness::NoLookBeforeActivation, PAIR, budget, violation);
-    let budget = Budget { promotions: 1, rekeys: 1, ..NONE };
+    let budget = Budget { promotions: 1, rekeys: 1, ..Budget::NONE };
     caught(Weakness::UnreadableIsSkipped, PAIR, budget, violation);
 }
 
 #[test]
 fn a_writer_that_was_not_let_in_is_caught() {
-    let budget = Budget { backups: 1, ..NONE };
+    let budget = Budget { backups: 1, ..Budget::NONE };
     let violation = "two processes write under one incarnation";
     caught(Weakness::OpenIsAdopted, TWINS, budget, violation);
-    let budget = Budget { backups: 1, promotions: 1, ..NONE };
+    let budget = Budget { backups: 1, promotions: 1, ..Budget::NONE };
     let violation = "the newest backup is of a hub that was not activated";
     caught(Weakness::CommitsUnactivated, PAIR, budget, violation);
-    let budget = Budget { backups: 1, handovers: 1, ..NONE };
+    let budget = Budget { backups: 1, handovers: 1, ..Budget::NONE };
     let violation = "a backup counts that was committed after the handover";
     caught(Weakness::HandoverIsIgnored, PAIR, budget, violation);
 }
 
 #[test]
 fn junk_that_is_passed_by_is_caught() {
-    let budget = Budget { backups: 1, damages: 1, ..NONE };
+    let budget = Budget { backups: 1, damages: 1, ..Budget::NONE };
     caught(Weakness::JunkIsSkipped, PAIR, budget, LOST);
 }
 
 #[test]
 fn a_sweep_of_what_is_needed_is_caught() {
-    let budget = Budget { backups: 2, suspects: 1, condemns: 1, crashes: 1, ..NONE };
+    let budget = Budget { backups: 2, suspects: 1, condemns: 1, crashes: 1, ..Budget::NONE };
     caught(Weakness::CondemnedMayBeNamed, PAIR, budget, GONE);
     caught(Weakness::NamesComeAgain, PAIR, budget, GONE);
     caught(Weakness::KeepsNewestOnly, PAIR, budget, GONE);
-    let budget = Budget { backups: 1, condemns: 1, ..NONE };
+    let budget = Budget { backups: 1, condemns: 1, ..Budget::NONE };
     caught(Weakness::SweepsUnmarked, TWINS, budget, GONE);
 }
