@@ -236,15 +236,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let repository = folder.path().join("repository");
             std::fs::create_dir(&repository).unwrap();
-            let settings = settings::Storage {
-                location: settings::Location::Directory(repository),
-                poll_interval: Duration::from_secs(10),
-                probe_interval: Duration::from_mins(1),
-                race_interval: Duration::from_hours(24),
-                allow_unfenced: false,
-                cache_dir: None,
-            };
-            let storage = Storage::open(&settings, nobody()).await.unwrap();
+            let location = settings::Location::Directory(repository);
+            let storage = Storage::open(&location, nobody()).await.unwrap();
             let keys = Arc::new(new_keys());
             let cache = folder.path().join("cache");
             let packs = PackStore::new(storage.clone(), keys.clone(), "r", cache).unwrap();

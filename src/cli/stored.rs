@@ -149,7 +149,7 @@ pub(super) fn keys(settings: &Settings) -> Result<Arc<Keys>, Failure> {
 }
 
 pub(super) async fn storage(settings: &Settings) -> Result<Storage, Failure> {
-    Ok(Storage::open(&settings.storage, observe::nobody()).await?)
+    Ok(Storage::open(&settings.storage.location, observe::nobody()).await?)
 }
 
 /// Lines rather than a bar: they stay in a log, too. None where a program reads the result.

@@ -148,7 +148,7 @@ pub async fn run(settings: Settings, place: Place, signals: Signals) -> Result<(
     let Encryption { key_files, recipients } = &settings.encryption;
     let keys = Arc::new(Keys::load(key_files, recipients)?);
     let metrics = Arc::new(Metrics::new());
-    let storage = Storage::open(&settings.storage, metrics.storage_observer()).await;
+    let storage = Storage::open(&settings.storage.location, metrics.storage_observer()).await;
     let storage = storage.map_err(DaemonError::Storage)?;
     let client =
         kube_client::connect(&client_options(&settings, &place), metrics.kube_observer()).await?;

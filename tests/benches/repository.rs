@@ -150,7 +150,7 @@ impl Place {
     }
 
     async fn storage(&self, observer: Observer) -> Result<Storage> {
-        Ok(Storage::open(&self.settings.storage, observer).await?)
+        Ok(Storage::open(&self.settings.storage.location, observer).await?)
     }
 }
 

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use understudy::clock;
 use understudy::config::settings;
 use understudy::object::{Digest, GroupResource, ObjectKey, Set};
@@ -47,15 +46,8 @@ pub(crate) struct Maker {
 }
 
 pub(crate) async fn storage(folder: &Path) -> Result<Storage> {
-    let settings = settings::Storage {
-        location: settings::Location::Directory(folder.to_owned()),
-        poll_interval: Duration::from_secs(10),
-        probe_interval: Duration::from_secs(10),
-        race_interval: Duration::from_hours(24),
-        allow_unfenced: false,
-        cache_dir: None,
-    };
-    Ok(Storage::open(&settings, observe::nobody()).await?)
+    let location = settings::Location::Directory(folder.to_owned());
+    Ok(Storage::open(&location, observe::nobody()).await?)
 }
 
 pub(crate) fn new_keys(file: &Path) -> Result<Arc<Keys>> {

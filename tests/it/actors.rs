@@ -9,7 +9,6 @@ use crate::harness::scratch::Scratch;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use understudy::config::settings;
 use understudy::object::{Digest, ObjectKey, Set};
 use understudy::repository::chain::View;
@@ -117,15 +116,7 @@ pub(crate) async fn storage_at(
         credentials_file: Some(s3.credentials_file.clone()),
         server_side_encryption: None,
     });
-    let settings = settings::Storage {
-        location,
-        poll_interval: Duration::from_secs(10),
-        probe_interval: Duration::from_mins(1),
-        race_interval: Duration::from_hours(24),
-        allow_unfenced: false,
-        cache_dir: None,
-    };
-    Ok(Storage::open(&settings, observe::nobody()).await?)
+    Ok(Storage::open(&location, observe::nobody()).await?)
 }
 
 impl Actor {

@@ -52,7 +52,7 @@ impl Place {
         let file = config.write(&scratch.path().join("hub.yaml"))?;
         let settings = config::load(&file, std::iter::empty())?;
         let keys = Arc::new(Keys::load(&[key], &[])?);
-        let storage = Storage::open(&settings.storage, observe::nobody()).await?;
+        let storage = Storage::open(&settings.storage.location, observe::nobody()).await?;
         let sealer = keys.clone();
         Ok(Self { folder, file, keys, sealer, storage, config, scratch })
     }

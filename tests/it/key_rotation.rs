@@ -250,7 +250,7 @@ impl Place {
         let place = crate::harness::config::Config::new("eu-1", "primary", Path::new("k1"))?;
         let file = place.with_directory(&folder).write(&scratch.path().join("hub.yaml"))?;
         let settings = config::load(&file, std::iter::empty())?;
-        let storage = Storage::open(&settings.storage, observe::nobody()).await?;
+        let storage = Storage::open(&settings.storage.location, observe::nobody()).await?;
         let hub = HubId { name: "eu-1".to_owned(), uid: "uid-1".to_owned() };
         Ok(Self { storage, scratch, writer: Writer { hub, epoch: 1, incarnation: 0 } })
     }
@@ -367,7 +367,7 @@ async fn a_suspect_backup_reaches_the_standby_once_it_is_acknowledged() -> Resul
 /// The newest backup again, as a primary would write it that found too little on its hub.
 async fn append_suspect(scene: &Scene) -> Result<u64> {
     let settings = config::load(&scene.first_file()?, std::iter::empty())?;
-    let storage = Storage::open(&settings.storage, observe::nobody()).await?;
+    let storage = Storage::open(&settings.storage.location, observe::nobody()).await?;
     let opened = Journal::open(storage, keys(&[&scene.key])?, None).await?;
     let mut journal = opened.ok_or("no repository")?;
     let view = journal.refresh().await?.clone();

@@ -184,7 +184,7 @@ impl Repository {
         let settings = config::load(config, std::iter::empty())?;
         let keys = Keys::load(&settings.encryption.key_files, &settings.encryption.recipients)?;
         let keys = Arc::new(keys);
-        let storage = Storage::open(&settings.storage, observe::nobody()).await?;
+        let storage = Storage::open(&settings.storage.location, observe::nobody()).await?;
         let journal = Journal::open(storage.clone(), keys.clone(), None).await?;
         let journal = journal.ok_or("there is no repository yet")?;
         let cache = self.folder().join("opened");

@@ -23,7 +23,6 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::task::JoinSet;
 use understudy::config::settings;
 use understudy::observe::{Observer, nobody};
@@ -209,15 +208,7 @@ async fn open_with(
         ca_file: None,
         credentials_file: credentials.map(Path::to_owned),
     });
-    let settings = settings::Storage {
-        location,
-        poll_interval: Duration::from_secs(10),
-        probe_interval: Duration::from_mins(1),
-        race_interval: Duration::from_hours(24),
-        allow_unfenced: false,
-        cache_dir: None,
-    };
-    Storage::open(&settings, observer).await.unwrap()
+    Storage::open(&location, observer).await.unwrap()
 }
 
 async fn bytes(storage: &Storage, key: &str) -> Option<Bytes> {
@@ -333,26 +324,18 @@ async fn the_probe_accepts_an_atomic_storage_and_tidies_up() {
     assert!(storage.list("probes/", None).await.unwrap().is_empty());
 
     let folder = tempfile::tempdir().unwrap();
-    let mut settings = directory(folder.path());
-    let storage = Storage::open(&settings, nobody()).await.unwrap();
+    let storage = Storage::open(&directory(folder.path()), nobody()).await.unwrap();
     let verdict = probe::race(&storage, "n1").await.unwrap();
     assert!(verdict.atomic, "{verdict:?}");
     assert!(storage.list("", None).await.unwrap().is_empty());
-    settings.location = settings::Location::Directory(folder.path().join("absent"));
-    let storage = Storage::open(&settings, nobody()).await.unwrap();
+    let absent = directory(&folder.path().join("absent"));
+    let storage = Storage::open(&absent, nobody()).await.unwrap();
     let error = probe::race(&storage, "n1").await.unwrap_err();
     assert_eq!(error.class(), Class::Refused, "no folder, no verdict: {error}");
 }
 
-fn directory(path: &Path) -> settings::Storage {
-    settings::Storage {
-        location: settings::Location::Directory(path.to_owned()),
-        poll_interval: Duration::from_secs(10),
-        probe_interval: Duration::from_mins(1),
-        race_interval: Duration::from_hours(24),
-        allow_unfenced: false,
-        cache_dir: None,
-    }
+fn directory(path: &Path) -> settings::Location {
+    settings::Location::Directory(path.to_owned())
 }
 
 #[tokio::test]

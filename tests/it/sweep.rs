@@ -54,7 +54,7 @@ impl Place {
         let file = config.write(&scratch.path().join("hub.yaml"))?;
         let settings = config::load(&file, std::iter::empty())?;
         let keys = Arc::new(Keys::load(&[key], &[])?);
-        let storage = Storage::open(&settings.storage, observe::nobody()).await?;
+        let storage = Storage::open(&settings.storage.location, observe::nobody()).await?;
         let mut journal = Journal::create(storage.clone(), keys.clone(), clock::random()).await?;
         let id = journal.repository().to_owned();
         let mut writer = Writer { hub: hub("eu-1"), epoch: 0, incarnation: 0 };

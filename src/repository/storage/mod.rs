@@ -81,10 +81,10 @@ pub(crate) fn patience(bytes: u64) -> Duration {
 impl Storage {
     /// Touches neither network nor bucket: a daemon starts also while its storage is away.
     pub async fn open(
-        settings: &settings::Storage,
+        location: &settings::Location,
         observer: Observer,
     ) -> Result<Self, StorageError> {
-        match &settings.location {
+        match location {
             settings::Location::S3(s3) => S3::open(s3, observer).await.map(Self::S3),
             settings::Location::Directory(path) => {
                 Ok(Self::Directory(Directory::open(path, observer)))
