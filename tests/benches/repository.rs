@@ -12,7 +12,8 @@ use harness::config::Config;
 use harness::daemon::new_key;
 use harness::figures::{Figures, Goal};
 use harness::fleet::{self, Item};
-use harness::hub::{Hub, HubOptions, NAMESPACE};
+use harness::holder::{Holder, Place};
+use harness::hub::{Hub, HubOptions};
 use harness::process::peak_rss_mib;
 use harness::s3::S3;
 use harness::scratch::Scratch;
@@ -20,23 +21,16 @@ use harness::{Result, pair, tools};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
-use understudy::backup::{BackupDone, Primary};
+use std::time::Instant;
 use understudy::clock::monotonic;
-use understudy::config;
-use understudy::config::settings::Settings;
-use understudy::kube_client;
 use understudy::object::{Digest, Set};
-use understudy::observe::{self, Observer};
-use understudy::repository::chain::{Backup, View};
+use understudy::observe;
+use understudy::repository::chain::View;
 use understudy::repository::checkpoint;
-use understudy::repository::journal::{Journal, Writer};
+use understudy::repository::journal::Journal;
 use understudy::repository::keys::Keys;
 use understudy::repository::layout::{FORMAT, PackName, journal_key, pack_key};
 use understudy::repository::pack::{self, Header, Line, ObjectLine, Sealed};
@@ -48,7 +42,6 @@ const SEED: u64 = 7;
 const OBJECTS_A_CLUSTER: usize = 27;
 const POPULATE_CONNECTIONS: usize = 32;
 const WRITES_AT_ONCE: usize = 32;
-const TIMEOUT: Duration = Duration::from_mins(20);
 /// What is sealed: several packs of the first size.
 const SEAL_BYTES: usize = 256 << 20;
 /// As many as a backup uploads at once.
@@ -129,29 +122,6 @@ async fn run(arguments: &Arguments) -> Result<()> {
         figures.write(file)?;
     }
     Ok(())
-}
-
-/// A repository and the file that says where it is.
-struct Place {
-    file: PathBuf,
-    settings: Settings,
-    keys: Arc<Keys>,
-}
-
-impl Place {
-    fn at(config: &Config, file: &Path) -> Result<Self> {
-        Self::of(&config.write(file)?)
-    }
-
-    fn of(file: &Path) -> Result<Self> {
-        let settings = config::load(file, std::iter::empty())?;
-        let keys = Keys::load(&settings.encryption.key_files, &[])?;
-        Ok(Self { file: file.to_owned(), settings, keys: Arc::new(keys) })
-    }
-
-    async fn storage(&self, observer: Observer) -> Result<Storage> {
-        Ok(Storage::open(&self.settings.storage.location, observer).await?)
-    }
 }
 
 fn hub() -> HubId {
@@ -343,7 +313,7 @@ async fn back_up(figures: &mut Figures, place: &Place, objects: usize) -> Result
     eprintln!("creating {} objects …", items.len());
     fleet::populate(&hub.api()?, &items, POPULATE_CONNECTIONS).await?;
 
-    let mut holder = Holder::take(place, &hub).await?;
+    let mut holder = Holder::take(place, &hub.kubeconfig).await?;
     eprintln!("backups …");
     let (full, _) = holder.back_up(0).await?;
     let (none, requests) = holder.back_up(full.slot).await?;
@@ -372,83 +342,6 @@ async fn back_up(figures: &mut Figures, place: &Place, objects: usize) -> Result
     figures.set("open_seconds_100k", told[0]);
     figures.set("open_rss_mib", told[1]);
     Ok(())
-}
-
-/// A hub that holds the term of a repository, with its requests counted.
-struct Holder {
-    journal: Arc<Mutex<Journal>>,
-    primary: Primary,
-    writer: Writer,
-    requests: Arc<AtomicU64>,
-    _cache: Scratch,
-}
-
-impl Holder {
-    async fn take(place: &Place, hub: &Hub) -> Result<Self> {
-        let requests = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&requests);
-        let observer: Observer = Arc::new(move |_, _, _| {
-            counted.fetch_add(1, Relaxed);
-        });
-        let storage = place.storage(observer).await?;
-        let mut journal = Journal::create(storage.clone(), place.keys.clone(), 1).await?;
-        let mut writer = Writer { hub: self::hub(), epoch: 0, incarnation: 0 };
-        journal.append(&writer, Body::Init, |_| Ok(())).await?;
-        writer.epoch = 1;
-        let term = Body::Term { request: "initial".to_owned(), skips: vec![] };
-        journal.append(&writer, term, |_| Ok(())).await?;
-        writer.incarnation = journal.append(&writer, Body::Open, |_| Ok(())).await?;
-
-        let cache = Scratch::new()?;
-        let (settings, keys) = (&place.settings, place.keys.clone());
-        let id = journal.repository();
-        let packs = PackStore::new(storage, keys.clone(), id, cache.path().to_owned())?;
-        let options = kube_client::Options {
-            kubeconfig: Some(hub.kubeconfig.clone()),
-            context: None,
-            request_timeout: settings.kubernetes.request_timeout,
-            max_in_flight: settings.kubernetes.max_in_flight,
-            gzip: false,
-        };
-        let client = kube_client::connect(&options, observe::nobody()).await?;
-        let selection = settings.selection.clone().with_own_namespace(NAMESPACE);
-        let primary = Primary::new(client, packs, keys, selection, true);
-        Ok(Self {
-            journal: Arc::new(Mutex::new(journal)),
-            primary,
-            writer,
-            requests,
-            _cache: cache,
-        })
-    }
-
-    /// A backup newer than `before`, and the requests to the storage.
-    async fn back_up(&mut self, before: u64) -> Result<(BackupDone, u64)> {
-        let requests = self.requests.load(Relaxed);
-        let undamaged = BTreeSet::new();
-        let done = self.primary.run(&self.journal, &self.writer, TIMEOUT, &undamaged).await?;
-        if done.slot <= before || !done.failed.is_empty() {
-            return Err(format!("slot {}, failed {:?}", done.slot, done.failed).into());
-        }
-        Ok((done, self.requests.load(Relaxed) - requests))
-    }
-
-    async fn packs(&self, slot: u64) -> Result<Vec<record::PackRef>> {
-        let found = self.journal.lock().await.backup(slot).await?;
-        let (record, mark) = found.ok_or("there is no such backup")?;
-        let Body::Commit(commit) = &record.body else { return Err("it is no commit".into()) };
-        Ok(Backup::of(&record, commit, mark).commit.packs().cloned().collect())
-    }
-
-    async fn bytes(&self, slot: u64) -> Result<u64> {
-        Ok(self.packs(slot).await?.iter().map(|pack| pack.length).sum())
-    }
-
-    async fn new_bytes(&self, slot: u64, before: u64) -> Result<u64> {
-        let before = self.packs(before).await?;
-        let new = self.packs(slot).await?.into_iter().filter(|pack| !before.contains(pack));
-        Ok(new.map(|pack| pack.length).sum())
-    }
 }
 
 /// Changes one in [`CHANGED`] of the objects that are backed up.

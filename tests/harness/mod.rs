@@ -4,7 +4,7 @@
 //! a workspace. Everything here is edge: it starts processes, waits and measures. A server that
 //! cannot be had is an error that says how to get it, never a skip.
 
-// Each of the three targets that include this module uses a part of it.
+// Each of the targets that include this module uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod bare;
@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod faultd;
 pub mod figures;
 pub mod fleet;
+pub mod holder;
 pub mod hub;
 pub mod kinds;
 pub mod pair;

@@ -1,20 +1,23 @@
 //! What the primary holds comes to the passive hub as it was, to the byte, and only what should.
 //! What lies in the bucket on the way tells nobody anything.
 
+mod generated;
 mod hostile;
 
 use crate::canary;
 use crate::harness::bare::Api;
 use crate::harness::compare::{Difference, Place, compare, snapshot};
+use crate::harness::daemon::Daemon;
 use crate::harness::fleet::{self, Item};
 use crate::harness::{Result, eventually, kinds};
 use crate::stage::{CONNECTIONS, DEADLINE, Stage};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use understudy::object::{Kind, ObjectKey};
 
 const CLUSTERS: usize = 12;
+const GENERATED: usize = 1_200;
 const BACKUP_LABEL: &str = "cluster.open-cluster-management.io/backup";
 
 #[tokio::test]
@@ -50,6 +53,32 @@ async fn backup_round_trip() -> Result<()> {
     assert_eq!(differences(&source, &target, &places).await?, [], "after garbage collection");
     canaries_are_in_the_backup(&stage).await?;
     stage.canary_is_seen_nowhere(&[&primary, &passive]).await
+}
+
+#[tokio::test]
+async fn whatever_may_stand_in_an_object_comes_through() -> Result<()> {
+    let stage = Stage::set("generated", |config| config).await?;
+    let (source, target) = (stage.pair.primary.api()?, stage.pair.passive.api()?);
+    generated::create_namespace(&source).await?;
+    let mut keys = generated::create(&source, GENERATED, CONNECTIONS).await?;
+    keys.push(generated::create_large(&source).await?);
+    let too_large = generated::create_too_large_for_a_copy(&source).await?;
+    let primary = stage.start_primary().await?;
+    let mut passive = Daemon::start_on(&stage.pair.passive, &stage.passive_config).await?;
+    let failed = |seen: &Value| {
+        (seen["sync"]["failed"] == json!({"policies.policy.open-cluster-management.io": 1}))
+            .then_some(())
+    };
+    passive.until(DEADLINE, "all but one object", failed).await?;
+    for key in &keys {
+        hostile::compare_bytes(&source, &target, key).await?;
+    }
+    let log = passive.log_text()?;
+    assert!(log.contains(&too_large.to_string()), "the one that is too large is named");
+
+    source.delete(&too_large.url_path("v1")).await?;
+    let backup = stage.backup(&primary).await?;
+    stage.synced(&mut passive, &backup).await
 }
 
 fn all_kinds() -> Vec<Kind> {

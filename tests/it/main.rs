@@ -18,6 +18,7 @@ mod cut_is_one_instant;
 mod damaged_repository;
 mod delta_reaches_the_passive;
 mod endpoints;
+mod flow_control;
 mod junk_is_passed_by;
 mod key_rotation;
 mod levels_stay_few;
