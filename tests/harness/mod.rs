@@ -7,6 +7,7 @@
 // Each of the targets that include this module uses a part of it.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod author;
 pub mod bare;
 pub mod checker;
 pub mod compare;
@@ -21,6 +22,7 @@ pub mod kinds;
 pub mod pair;
 pub mod ports;
 pub mod process;
+pub mod quiet;
 pub mod s3;
 pub mod scratch;
 pub mod status;
