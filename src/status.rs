@@ -380,6 +380,19 @@ pub struct SyncFacts {
     pub prune_held: Option<String>,
     /// Objects that could not be restored in the last run, by kind.
     pub failed: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub drift: DriftFacts,
+}
+
+/// Restored objects that somebody else had changed, as the last full check found them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DriftFacts {
+    pub objects: u64,
+    /// They were written again; if not, only told.
+    pub corrected: bool,
+    /// Changed at several full checks in a row, with the place that differs.
+    pub contested: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 //! people believe in a protection that they do not have.
 
 use crate::capture::rules::{Adopt, ResourceName, RuleSets};
-use crate::config::settings::{InitialRole, LogFormat};
+use crate::config::settings::{Drift, InitialRole, LogFormat};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -136,6 +136,9 @@ pub(super) struct Passive {
     pub prune: Option<Prune>,
     pub max_deletes: Option<usize>,
     pub max_shrink: Option<Share>,
+    /// Restored objects that somebody else has changed: written again at the next full check, or only
+    /// told.
+    pub drift: Option<Drift>,
     /// Kinds beyond the default ones that may be restored here, such as
     /// `customresourcedefinitions.apiextensions.k8s.io`.
     pub allow_kinds: Vec<ResourceName>,

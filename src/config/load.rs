@@ -209,7 +209,6 @@ mod tests {
             "http: {tls: {}}",
             "schedule: {missedRun: once}",
             "objectives: {drillEvery: 90d}",
-            "passive: {drift: report}",
             "conflict: []",
             "recreate: []",
             "status: []",

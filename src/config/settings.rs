@@ -149,6 +149,16 @@ pub struct Passive {
     pub max_deletes: usize,
     /// Fraction, 0.0 to 1.0.
     pub max_shrink: f64,
+    pub drift: Drift,
+}
+
+/// What becomes of restored objects that somebody else has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Drift {
+    #[default]
+    Correct,
+    Report,
 }
 
 #[derive(Clone, Debug)]

@@ -298,6 +298,7 @@ impl Notes<'_> {
             prune,
             max_deletes,
             max_shrink,
+            drift,
             allow_kinds: _,
             adopt: _,
         } = *written;
@@ -307,6 +308,7 @@ impl Notes<'_> {
             prune: prune.unwrap_or(Prune::Restored) == Prune::Restored,
             max_deletes: max_deletes.unwrap_or(500),
             max_shrink: max_shrink.map_or(0.3, |share| share.0),
+            drift: drift.unwrap_or_default(),
         }
     }
 

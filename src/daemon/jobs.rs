@@ -199,7 +199,11 @@ pub(super) async fn sync(
     };
     let seconds = (crate::clock::monotonic() - begun).as_secs_f64();
     let opened = standby.opened().map(|backup| backup.id());
-    shared.board.update(|s| s.sync.opened = opened);
+    let drift = standby.drift();
+    shared.board.update(|s| {
+        s.sync.opened = opened;
+        s.sync.drift = drift;
+    });
     surface::show_sync(&shared, &backup, &result, at, seconds);
     match result {
         Ok(Synced::Nothing) => JobResult::Done,

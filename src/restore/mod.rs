@@ -15,6 +15,7 @@
 
 pub mod body;
 pub mod check;
+pub mod drift;
 pub mod execute;
 pub mod governor;
 mod hub;
@@ -26,6 +27,7 @@ pub mod owners;
 pub mod plan;
 pub mod policy;
 pub mod prune;
+pub mod recheck;
 mod remove;
 pub mod report;
 mod wave;

@@ -226,7 +226,7 @@ fn compare(
     known: &Known,
 ) -> (Verb, &'static str) {
     let Some(mark) = known.mark else {
-        return (Verb::Update, "its digest annotation cannot be read");
+        return (Verb::Update, "it does not hold what was written, or does not say so");
     };
     if !mark.same_content(&entry.digest) {
         return (Verb::Update, "its content is another in the backup");

@@ -5,7 +5,7 @@
 //! them can disagree. The reason word is at once the Event reason and the stem of the alert's name.
 
 use super::words::{age_of, clock, plural, span};
-use super::{Outcome, PRIMARY_SILENT, Role, Snapshot, Standby, words::seconds_between};
+use super::{DriftFacts, Outcome, PRIMARY_SILENT, Role, Snapshot, Standby, words::seconds_between};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -22,6 +22,7 @@ pub enum Reason {
     ConfigValid,
     DataTooOld,
     DiscoveryFailed,
+    Drift,
     Fenced,
     Frozen,
     HubReplaced,
@@ -66,7 +67,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason; the documentation lists them from here.
-    pub const ALL: [Reason; 50] = {
+    pub const ALL: [Reason; 51] = {
         use Reason as R;
         [
             R::BackupCurrent,
@@ -79,6 +80,7 @@ impl Reason {
             R::ConfigValid,
             R::DataTooOld,
             R::DiscoveryFailed,
+            R::Drift,
             R::Fenced,
             R::Frozen,
             R::HubReplaced,
@@ -368,6 +370,23 @@ fn newest_backup(snapshot: &Snapshot) -> Vec<Problem> {
     found
 }
 
+fn drift(drift: &DriftFacts) -> Option<Problem> {
+    let DriftFacts { objects, corrected, contested } = drift;
+    if let Some(first) = contested.first() {
+        let many = plural(contested.len(), "object is", "objects are");
+        let message = format!("{many} changed again and again by somebody else, such as {first}");
+        let hint = "find out who writes it on this hub, or leave it out of the backup";
+        return Some(warning(Reason::Drift, message, Some(hint.to_owned())));
+    }
+    if *corrected || *objects == 0 {
+        return None;
+    }
+    let objects = usize::try_from(*objects).unwrap_or(usize::MAX);
+    let many = plural(objects, "restored object was", "restored objects were");
+    let hint = "the log names them; passive.drift: correct writes them again";
+    Some(warning(Reason::Drift, format!("{many} changed on this hub"), Some(hint.to_owned())))
+}
+
 fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
     let mut found = Vec::new();
     let sync = &snapshot.sync;
@@ -411,6 +430,7 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
         let hint = "look at what left the backup; passive.maxDeletes is the ceiling";
         found.push(warning(Reason::PruneHeld, held.clone(), Some(hint.to_owned())));
     }
+    found.extend(drift(&sync.drift));
     found.extend(newest_backup(snapshot));
     found.extend(data_age(snapshot, now));
     found.extend(checklist(snapshot, &found));

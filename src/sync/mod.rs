@@ -4,12 +4,15 @@
 //! write to the hub. The same backup again writes nothing and asks the API server nothing, until the
 //! next full check. The activation set is fetched and opened too, but restored only under an own term.
 
+mod drift;
+
 use crate::capture::discovery;
 use crate::config::settings::Settings;
 use crate::object::{GroupResource, Kind};
 use crate::repository::chain::Backup;
 use crate::repository::packs::{Opened, PackStore, PacksError};
-use crate::restore::{self, Guard, Kinds, Policy, Report, Restored, Run, Scope};
+use crate::restore::{self, Guard, Kinds, Policy, Report, Restored, Run, Scope, Source};
+use crate::status::DriftFacts;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,8 +26,12 @@ pub struct Standby {
     policy: Policy,
     settings: Arc<Settings>,
     opened: Option<Arc<Opened>>,
-    /// `None`: to be read back from the hub (at start, after errors, at every full check).
+    /// As the last run left it. `None` at start.
     restored: Option<Restored>,
+    /// It may be built on. If not it is read back from the hub: at start, after errors, at every full
+    /// check.
+    trusted: bool,
+    drift: drift::Watch,
     /// The backup that the hub holds without an error, and under which scope.
     clean: Option<(u64, Scope)>,
     checked: Option<Instant>,
@@ -70,6 +77,8 @@ impl Standby {
             settings,
             opened: None,
             restored: None,
+            trusted: false,
+            drift: drift::Watch::default(),
             clean: None,
             checked: None,
         }
@@ -110,28 +119,30 @@ impl Standby {
         let opened = self.opened.clone().expect("it was just opened");
         let kinds = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?.kinds;
         let kinds = Kinds::new(kinds);
-        let held = self.restored.take().filter(|_| !full_check);
-        let (mut restored, unread) = match held {
-            Some(restored) => (restored, HashSet::new()),
-            None => self.read_back(&kinds, &opened, cancel).await,
+        let trusted = std::mem::take(&mut self.trusted) && !full_check;
+        let (mut restored, unread) = match self.restored.take() {
+            Some(restored) if trusted => (restored, HashSet::new()),
+            before => self.read_back(&kinds, &opened, before.as_ref(), cancel).await,
         };
         let report =
             self.restore(&opened, scope, &kinds, &unread, &mut restored, guard, cancel).await?;
         if report.is_complete() && unread.is_empty() {
             self.clean = Some((backup.mark.slot, scope));
-            self.restored = Some(restored);
+            self.trusted = true;
             if full_check {
                 self.checked = Some(now);
             }
         }
+        self.restored = Some(restored);
         Ok(Synced::Restored(report))
     }
 
     /// What stands on the hub with our label, and the kinds of which that could not be told.
     async fn read_back(
-        &self,
+        &mut self,
         kinds: &Kinds,
-        opened: &Opened,
+        opened: &Arc<Opened>,
+        before: Option<&Restored>,
         cancel: &CancellationToken,
     ) -> (Restored, HashSet<GroupResource>) {
         let contents = &opened.contents;
@@ -139,7 +150,12 @@ impl Standby {
         for (kind, why) in &live.unread {
             tracing::warn!(%kind, why, "a kind cannot be read back, nothing of it is pruned");
         }
-        (live.restored, live.unread.into_iter().map(|(kind, _)| kind).collect())
+        let mut restored = live.restored;
+        let what = (contents, &self.source(opened), kinds);
+        let policy = self.settings.passive.drift;
+        let client = &self.client;
+        self.drift.look(policy, client, cancel, what, before, &mut restored).await;
+        (restored, live.unread.into_iter().map(|(kind, _)| kind).collect())
     }
 
     #[allow(clippy::too_many_arguments)] // one call site; a struct would only rename them
@@ -179,7 +195,6 @@ impl Standby {
         tracing::info!(backup = opened.backup.id(), %plan, "restore plan");
         let checked =
             restore::check(plan, &desired).map_err(|violations| SyncError::Check(violations.0))?;
-        let (packs, source) = (self.packs.clone(), opened.clone());
         let run = Run {
             client: &self.client,
             contents: &opened.contents,
@@ -188,11 +203,20 @@ impl Standby {
             max_in_flight: self.settings.kubernetes.max_in_flight,
             cancel,
             guard,
-            source: Arc::new(move |pack, sink| {
-                packs.objects(&source, pack, sink).map_err(Into::into)
-            }),
+            source: self.source(opened),
         };
         Ok(restore::execute(&run, &checked, restored).await)
+    }
+
+    /// The objects of the opened backup, pack by pack.
+    fn source(&self, opened: &Arc<Opened>) -> Source {
+        let (packs, opened) = (self.packs.clone(), opened.clone());
+        Arc::new(move |pack, sink| packs.objects(&opened, pack, sink).map_err(Into::into))
+    }
+
+    /// What somebody else changed, as the last full check found it.
+    pub fn drift(&self) -> DriftFacts {
+        self.drift.facts(self.settings.passive.drift)
     }
 
     /// The backup that was opened last, and so could be promoted from with the storage gone.

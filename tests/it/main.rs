@@ -17,6 +17,7 @@ mod crash_points;
 mod cut_is_one_instant;
 mod damaged_repository;
 mod delta_reaches_the_passive;
+mod drift;
 mod endpoints;
 mod flow_control;
 mod junk_is_passed_by;

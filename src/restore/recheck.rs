@@ -1,0 +1,198 @@
+//! Whether what we restored still holds what we wrote: the content of objects, compared with the packs.
+//!
+//! Only objects whose resourceVersion is not that of our own last write or of the last comparison are
+//! looked at: in a running daemon those that somebody changed, after a restart all of them. Desired
+//! objects are held in bounded batches, read from the packs; the hub's own are listed kind by kind
+//! where there are many, and asked for one by one where there are few.
+//!
+//! What cannot be read counts as not looked at, and is looked at by the next full check.
+
+use super::drift;
+use super::execute::{Source, SourceError};
+use super::hub::{Hub, LOOK_UPS};
+use super::known::{Restored, Standing};
+use crate::capture::cut::{self, CutError};
+use crate::object::{Kind, ObjectKey};
+use crate::repository::contents::Contents;
+use crate::retry;
+use futures::StreamExt as _;
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
+use tokio_util::sync::CancellationToken;
+
+/// Of desired objects in memory at once.
+const BATCH_BYTES: usize = 32 << 20;
+/// More objects of a kind than these are found by a LIST of the kind.
+const FEW: usize = 64;
+
+/// An object that does not hold what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    pub key: ObjectKey,
+    /// The first place that differs, without its value.
+    pub path: String,
+}
+
+/// Ours and adopted objects of which it is not known that they hold what the backup says, although
+/// their mark says so. `before` is what the last look knew.
+pub fn unsure(
+    contents: &Contents,
+    live: &Restored,
+    before: Option<&Restored>,
+) -> HashSet<ObjectKey> {
+    let unsure = |(key, known): &(&ObjectKey, &super::Known)| {
+        let written = contents.entries.get(*key).is_some_and(|entry| {
+            known.standing != Standing::Foreign
+                && known.mark.is_some_and(|mark| mark.same_content(&entry.digest))
+        });
+        let seen = before.and_then(|before| before.get(key));
+        written && seen.is_none_or(|seen| seen.resource_version != known.resource_version)
+    };
+    live.objects.iter().filter(unsure).map(|(key, _)| key.clone()).collect()
+}
+
+/// Compares them with the hub. Gives back what differs.
+pub async fn compare(
+    client: &kube::Client,
+    cancel: &CancellationToken,
+    contents: &Contents,
+    source: &Source,
+    kinds: &super::Kinds,
+    mut unsure: Vec<ObjectKey>,
+) -> Result<Vec<Drift>, SourceError> {
+    let hub = Hub::new(client, LOOK_UPS, cancel);
+    let mut drifted = vec![];
+    while !unsure.is_empty() && !cancel.is_cancelled() {
+        let packs = by_pack(contents, unsure);
+        let source = source.clone();
+        let read = tokio::task::spawn_blocking(move || read(&source, packs)).await;
+        let (desired, left) = read.map_err(SourceError::from)??;
+        if desired.is_empty() {
+            break;
+        }
+        unsure = left;
+        let mut by_kind: BTreeMap<Kind, HashMap<ObjectKey, Box<RawValue>>> = BTreeMap::new();
+        for (key, object) in desired {
+            let version = contents.entries[&key].version.to_string();
+            if let Some(kind) = kinds.of(&key) {
+                let kind = Kind { version, ..kind.clone() };
+                by_kind.entry(kind).or_default().insert(key, object);
+            }
+        }
+        for (kind, desired) in by_kind {
+            let found = if desired.len() > FEW {
+                listed(client, &kind, &desired).await
+            } else {
+                one_by_one(&hub, &kind, &desired).await
+            };
+            drifted.extend(found);
+        }
+    }
+    Ok(drifted)
+}
+
+type Packs = BTreeMap<u32, HashSet<ObjectKey>>;
+
+fn by_pack(contents: &Contents, keys: Vec<ObjectKey>) -> Packs {
+    let mut packs = Packs::new();
+    for key in keys {
+        if let Some(entry) = contents.entries.get(&key) {
+            packs.entry(entry.pack).or_default().insert(key);
+        }
+    }
+    packs
+}
+
+type Read = (Vec<(ObjectKey, Box<RawValue>)>, Vec<ObjectKey>);
+
+/// Desired objects until the batch is full, and the keys that are left.
+fn read(source: &Source, packs: Packs) -> Result<Read, SourceError> {
+    let (mut desired, mut bytes) = (vec![], 0);
+    let mut left = vec![];
+    for (pack, mut wanted) in packs {
+        if bytes < BATCH_BYTES {
+            source(pack, &mut |key, object| {
+                if wanted.remove(&key) {
+                    bytes += object.get().len();
+                    desired.push((key, object.to_owned()));
+                }
+                let done = wanted.is_empty() || bytes >= BATCH_BYTES;
+                if done { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+        }
+        left.extend(wanted);
+    }
+    Ok((desired, left))
+}
+
+async fn listed(
+    client: &kube::Client,
+    kind: &Kind,
+    desired: &HashMap<ObjectKey, Box<RawValue>>,
+) -> Vec<Drift> {
+    let mut drifted = vec![];
+    let done = cut::list(client, kind, None, |body| {
+        std::future::ready(compare_page(kind, &body, desired, &mut drifted))
+    });
+    if let Err(error) = done.await {
+        not_looked_at(kind, &error);
+    }
+    drifted
+}
+
+fn compare_page(
+    kind: &Kind,
+    body: &[u8],
+    desired: &HashMap<ObjectKey, Box<RawValue>>,
+    drifted: &mut Vec<Drift>,
+) -> Result<(), CutError> {
+    for item in cut::items(body, kind)? {
+        let Ok(head) = crate::capture::clean::head(item) else { continue };
+        let key = ObjectKey::new(&kind.group, &kind.resource, &head.namespace, &head.name);
+        if let Ok(key) = key
+            && let Some(desired) = desired.get(&key)
+        {
+            drifted.extend(drift_of(key, desired, item));
+        }
+    }
+    Ok(())
+}
+
+async fn one_by_one(
+    hub: &Hub<'_>,
+    kind: &Kind,
+    desired: &HashMap<ObjectKey, Box<RawValue>>,
+) -> Vec<Drift> {
+    let looks = desired.iter().map(|(key, desired)| async move {
+        match hub.get(key, &kind.version).await {
+            Ok(body) => {
+                let live = serde_json::from_slice::<&RawValue>(&body).ok()?;
+                drift_of(key.clone(), desired, live)
+            }
+            // It went meanwhile: the next plan creates it again.
+            Err(error) if error.is_not_found() => None,
+            Err(error) => {
+                not_looked_at(kind, &error);
+                None
+            }
+        }
+    });
+    let looks: Vec<_> = looks.collect();
+    futures::stream::iter(looks)
+        .buffer_unordered(LOOK_UPS)
+        .filter_map(std::future::ready)
+        .collect()
+        .await
+}
+
+fn not_looked_at(kind: &Kind, error: &(dyn std::error::Error + 'static)) {
+    let (kind, error) = (kind.group_resource(), retry::chain(error));
+    tracing::warn!(%kind, error, "objects could not be compared with the backup");
+}
+
+/// What cannot be read as JSON is what nobody wrote.
+fn drift_of(key: ObjectKey, desired: &RawValue, live: &RawValue) -> Option<Drift> {
+    let path = drift::find(desired, live).unwrap_or_else(|_| Some(String::new()))?;
+    Some(Drift { key, path })
+}

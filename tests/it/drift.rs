@@ -1,0 +1,71 @@
+//! What somebody changes on a passive hub is found by the next full check: written again, or only told.
+
+use crate::harness::bare::Api;
+use crate::harness::daemon::Daemon;
+use crate::harness::{Result, eventually};
+use crate::stage::{DEADLINE, Stage};
+use serde_json::{Value, json};
+
+const CONFIG: &str = "/api/v1/namespaces/team/configmaps/site";
+
+#[tokio::test]
+async fn a_change_on_the_passive_hub_is_written_again_or_told() -> Result<()> {
+    let mut stage =
+        Stage::set("drift", |config| config.with("passive.fullCheck", json!("1s"))).await?;
+    create(&stage.pair.primary.api()?).await?;
+    let _primary = stage.start_primary().await?;
+    let mut passive = stage.start_passive().await?;
+    let target = stage.pair.passive.api()?;
+
+    // More than once, so that it counts as contested.
+    for number in 0.. {
+        change(&target, &number.to_string()).await?;
+        eventually(DEADLINE, "the change to be corrected", async || {
+            (value(&target).await.ok()? == "original").then_some(())
+        })
+        .await?;
+        let seen = passive.status().await?;
+        if seen["sync"]["drift"]["contested"] == json!(["configmaps team/site (data.value)"]) {
+            break;
+        }
+        assert!(number < 20, "{}", seen["sync"]["drift"]);
+    }
+    passive
+        .until(DEADLINE, "no drift any more", |seen| {
+            (seen["sync"]["drift"]["objects"] == 0).then_some(())
+        })
+        .await?;
+
+    passive.kill9();
+    // A new process has to find it without a memory.
+    change(&target, "while it was away").await?;
+    stage.reconfigure_passive("passive.drift", json!("report"))?;
+    let mut passive = Daemon::start_on(&stage.pair.passive, &stage.passive_config).await?;
+    let told = |seen: &Value| (seen["sync"]["drift"]["objects"] == 1).then_some(());
+    passive.until(DEADLINE, "the drift to be told", told).await?;
+    stage.full_check().await?;
+    assert_eq!(passive.status().await?["sync"]["drift"]["objects"], 1, "and it stays told");
+    assert_eq!(value(&target).await?, "while it was away", "it is left as it is");
+    Ok(())
+}
+
+async fn create(api: &Api) -> Result<()> {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    api.post("/api/v1/namespaces", &namespace).await?;
+    let labels = json!({"cluster.open-cluster-management.io/backup": ""});
+    let site = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "site", "labels": labels},
+        "data": {"value": "original", "other": "same"},
+    });
+    api.post("/api/v1/namespaces/team/configmaps", &site).await?;
+    Ok(())
+}
+
+async fn change(api: &Api, value: &str) -> Result<()> {
+    api.merge_patch(CONFIG, &json!({"data": {"value": value}})).await?;
+    Ok(())
+}
+
+async fn value(api: &Api) -> Result<String> {
+    Ok(api.get_json(CONFIG).await?["data"]["value"].as_str().unwrap_or_default().to_owned())
+}
