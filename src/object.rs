@@ -204,6 +204,8 @@ pub struct Kind {
     /// `configmaps`
     pub resource: String,
     pub namespaced: bool,
+    /// Names under which clients ask for several kinds at once: `all`, Crossplane's `managed`.
+    pub categories: Vec<String>,
 }
 
 impl Kind {

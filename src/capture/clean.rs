@@ -164,6 +164,7 @@ mod tests {
             kind: "Thing".to_owned(),
             resource: "things".to_owned(),
             namespaced: true,
+            categories: Vec::new(),
         };
         let raw = RawValue::from_string(object.to_owned()).unwrap();
         let cleaned = clean(&raw, &kind, false).unwrap();

@@ -74,6 +74,7 @@ pub fn namespaces() -> Kind {
         kind: "Namespace".to_owned(),
         resource: "namespaces".to_owned(),
         namespaced: false,
+        categories: Vec::new(),
     }
 }
 

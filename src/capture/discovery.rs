@@ -61,6 +61,7 @@ fn kinds_of_version<'a>(
             kind: resource.response_kind.as_ref()?.kind.clone()?,
             resource: resource.resource.clone()?,
             namespaced: resource.scope.as_deref() == Some("Namespaced"),
+            categories: resource.categories.clone(),
         })
     })
 }

@@ -1,7 +1,7 @@
 //! Pure: the grammar of selection rules, the same for presets and for `sets:` of the configuration.
 //!
-//! A rule names what an object must have: group, kind, namespace, name (globs; a list means "one of
-//! these"), labels (a Kubernetes selector). Everything a rule names must agree, what it does not name
+//! A rule names what an object must have: group, kind, category, namespace, name (globs; a list means
+//! "one of these"), labels (a Kubernetes selector). Everything a rule names must agree, what it does not name
 //! does not matter. A word that cannot mean anything is refused when the file is read.
 
 use super::select::Candidate;
@@ -77,6 +77,7 @@ pub struct Adopt {
 pub struct Rule {
     pub group: Option<Globs>,
     pub kind: Option<Globs>,
+    pub category: Option<Globs>,
     pub namespace: Option<Globs>,
     pub namespace_labels: Option<Selector>,
     pub name: Option<Globs>,
@@ -95,6 +96,8 @@ struct Fields {
     group: Option<Globs>,
     /// As in a manifest: `ConfigMap`.
     kind: Option<Globs>,
+    /// A category of the kind, of those that its CRD names: `kubectl get CATEGORY` finds the same.
+    category: Option<Globs>,
     /// A Namespace object counts as standing in itself.
     namespace: Option<Globs>,
     /// Labels of the namespace it stands in.
@@ -111,12 +114,31 @@ impl TryFrom<Fields> for Rule {
     type Error = &'static str;
 
     fn try_from(fields: Fields) -> Result<Self, Self::Error> {
-        let Fields { group, kind, namespace, namespace_labels, name, labels, secret_type, except } =
-            fields;
-        let rule =
-            Self { group, kind, namespace, namespace_labels, name, labels, secret_type, except };
+        let Fields {
+            group,
+            kind,
+            category,
+            namespace,
+            namespace_labels,
+            name,
+            labels,
+            secret_type,
+            except,
+        } = fields;
+        let names_a_kind = group.is_some() || kind.is_some() || category.is_some();
+        let rule = Self {
+            group,
+            kind,
+            category,
+            namespace,
+            namespace_labels,
+            name,
+            labels,
+            secret_type,
+            except,
+        };
         let bare = Self { except: Vec::new(), ..rule.clone() };
-        if bare.is_unconditional() && bare.group.is_none() && bare.kind.is_none() {
+        if bare.is_unconditional() && !names_a_kind {
             return Err("this rule names nothing and would match every object; \
                  write {group: \"*\"} if that is meant");
         }
@@ -133,6 +155,7 @@ impl Rule {
         let is_secret = kind.group.is_empty() && kind.kind == "Secret";
         if !agrees(&self.group, &kind.group)
             || !agrees(&self.kind, &kind.kind)
+            || self.category.as_ref().is_some_and(|g| !kind.categories.iter().any(|c| g.matches(c)))
             || (asks_namespace && !has_namespace)
             || (self.secret_type.is_some() && !is_secret)
         {
@@ -142,7 +165,7 @@ impl Rule {
         if except.iter().any(Self::is_unconditional) {
             return None;
         }
-        Some(Self { group: None, kind: None, except, ..self.clone() })
+        Some(Self { group: None, kind: None, category: None, except, ..self.clone() })
     }
 
     /// Whether every object of a kind that passed [`Self::for_kind`] matches.
@@ -150,6 +173,7 @@ impl Rule {
         let Self {
             group: _,
             kind: _,
+            category: _,
             namespace,
             namespace_labels,
             name,
@@ -193,9 +217,10 @@ pub(super) fn is_namespace(kind: &Kind) -> bool {
 /// `kind ManagedCluster, labels a=b`: as verdicts print a rule.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: [(&str, Option<&dyn fmt::Display>); 7] = [
+        let words: [(&str, Option<&dyn fmt::Display>); 8] = [
             ("group", self.group.as_ref().map(|x| x as _)),
             ("kind", self.kind.as_ref().map(|x| x as _)),
+            ("category", self.category.as_ref().map(|x| x as _)),
             ("namespace", self.namespace.as_ref().map(|x| x as _)),
             ("namespace labels", self.namespace_labels.as_ref().map(|x| x as _)),
             ("name", self.name.as_ref().map(|x| x as _)),
@@ -511,7 +536,9 @@ mod tests {
         {
             serde_json::from_str::<Rule>(bad).expect_err(bad);
         }
-        let rule: Rule = serde_json::from_str(r#"{"group": "*", "kind": ["A", "B"]}"#).unwrap();
-        assert_eq!(rule.to_string(), "group *, kind A|B");
+        let text = r#"{"group": "*", "kind": ["A", "B"], "category": "managed"}"#;
+        let rule: Rule = serde_json::from_str(text).unwrap();
+        assert_eq!(rule.to_string(), "group *, kind A|B, category managed");
+        serde_json::from_str::<Rule>(r#"{"category": "managed"}"#).unwrap();
     }
 }

@@ -131,6 +131,7 @@ mod testing {
             kind: kind.into(),
             resource: resource.into(),
             namespaced,
+            categories: Vec::new(),
         }
     }
 

@@ -65,17 +65,22 @@ fn to_kind(&(group, version, kind, resource, namespaced): &Row) -> Kind {
         kind: kind.to_owned(),
         resource: resource.to_owned(),
         namespaced,
+        categories: Vec::new(),
     }
 }
 
-/// Makes the custom kinds known to a hub and waits until it takes objects of them without delay.
+/// Makes the custom kinds of a fleet known to a hub.
 pub async fn install(api: &Api) -> Result<()> {
-    let kinds: Vec<Kind> = CUSTOM.iter().map(to_kind).collect();
+    define(api, &CUSTOM.iter().map(to_kind).collect::<Vec<_>>()).await
+}
+
+/// Makes kinds known to a hub and waits until it takes objects of them without delay.
+pub async fn define(api: &Api, kinds: &[Kind]) -> Result<()> {
     let collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    for kind in &kinds {
+    for kind in kinds {
         api.post(collection, &definition(kind)).await?;
     }
-    for kind in &kinds {
+    for kind in kinds {
         let path = format!("{collection}/{}", kind.group_resource());
         let what = format!("the CRD {} to be established", kind.group_resource());
         eventually(ESTABLISHED_DEADLINE, &what, async || {
@@ -84,7 +89,7 @@ pub async fn install(api: &Api) -> Result<()> {
         .await?;
     }
     tokio::time::sleep(HELD_AFTER_ESTABLISHED).await;
-    for kind in &kinds {
+    for kind in kinds {
         // The first LIST of a kind fills its cache, and is answered with 429 until that is done.
         let what = format!("the API server to list {}", kind.group_resource());
         let path = kind.list_path();
@@ -102,15 +107,19 @@ pub fn is_established(definition: &Value) -> bool {
 fn definition(kind: &Kind) -> Value {
     let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let schema = json!({"type": "object", "properties": {"spec": open, "status": open}});
+    // Without a word on it no group below k8s.io is served.
+    let approved = json!({"api-approved.kubernetes.io": "unapproved, for tests"});
+    let annotations = if kind.group.ends_with(".k8s.io") { approved } else { json!({}) };
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": kind.group_resource().to_string()},
+        "metadata": {"name": kind.group_resource().to_string(), "annotations": annotations},
         "spec": {
             "group": kind.group,
             "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
             "names": {
                 "kind": kind.kind, "listKind": format!("{}List", kind.kind),
                 "plural": kind.resource, "singular": kind.kind.to_lowercase(),
+                "categories": kind.categories,
             },
             "versions": [{
                 "name": kind.version, "served": true, "storage": true,

@@ -18,27 +18,30 @@ fn kind(name: &str) -> Kind {
         kind: kind.to_owned(),
         resource: format!("{}s", kind.to_lowercase()),
         namespaced: !cluster_scoped.contains(&kind),
+        categories: Vec::new(),
     }
 }
 
-/// An object as `group/Kind namespace/name key=value …`; `type=` and `owner=` are no labels, keys
-/// that begin with `ns:` are labels of the namespace.
-fn decide(selection: &Selection, object: &str) -> Verdict {
+/// An object as `group/Kind namespace/name key=value …`; `type=`, `controller=` and `category=` are no
+/// labels, keys that begin with `ns:` are labels of the namespace.
+fn with_candidate<T>(object: &str, use_it: impl FnOnce(&Candidate<'_>) -> T) -> T {
     let mut words = object.split_whitespace();
-    let kind = kind(words.next().unwrap());
+    let mut kind = kind(words.next().unwrap());
     let place = words.next().unwrap();
+    kind.namespaced = place.contains('/');
     let (namespace, name) = place.split_once('/').unwrap_or(("", place));
     let (mut labels, mut namespace_labels) = (Vec::new(), Vec::new());
     let (mut secret_type, mut controller_kind) = (None, None);
     for (key, value) in words.map(|word| word.split_once('=').unwrap()) {
         match (key, key.strip_prefix("ns:")) {
             ("type", _) => secret_type = Some(value),
-            ("owner", _) => controller_kind = Some(value),
+            ("controller", _) => controller_kind = Some(value),
+            ("category", _) => kind.categories.push(value.to_owned()),
             (_, Some(key)) => namespace_labels.push((key.to_owned(), value.to_owned())),
             _ => labels.push((Cow::Borrowed(key), Cow::Borrowed(value))),
         }
     }
-    let candidate = Candidate {
+    use_it(&Candidate {
         kind: &kind,
         namespace,
         name,
@@ -47,13 +50,19 @@ fn decide(selection: &Selection, object: &str) -> Verdict {
         namespace_labels: &namespace_labels,
         secret_type,
         controller_kind,
-    };
-    let verdict = selection.decide(&candidate);
-    // What the kind alone decides must agree with what its objects get.
-    if matches!(verdict, Verdict::In { .. }) {
-        assert!(selection.may_select(&kind), "{object} is selected and its kind not listed");
-    }
-    verdict
+    })
+}
+
+fn decide(selection: &Selection, object: &str) -> Verdict {
+    with_candidate(object, |candidate| {
+        let verdict = selection.decide(candidate);
+        // What the kind alone decides must agree with what its objects get.
+        if matches!(verdict, Verdict::In { .. }) {
+            let listed = selection.may_select(candidate.kind);
+            assert!(listed, "{object} is selected and its kind not listed");
+        }
+        verdict
+    })
 }
 
 /// The set, or the beginning of the rule that keeps it out.
@@ -106,8 +115,8 @@ fn what_belongs_to_one_cluster_is_never_captured() {
             ("apps/ReplicaSet a/x", "built-in: derived"),
             ("apps/ControllerRevision a/x", "built-in: derived"),
             ("apps/Deployment a/x", "resources"),
-            ("batch/Job a/x owner=CronJob", "built-in: a CronJob"),
-            ("batch/Job a/x owner=Workflow", "resources"),
+            ("batch/Job a/x controller=CronJob", "built-in: a CronJob"),
+            ("batch/Job a/x controller=Workflow", "resources"),
             ("batch/Job a/x", "resources"),
             ("ConfigMap kube-system/x", "built-in: kube-*"),
             ("Namespace kube-public", "built-in: kube-*"),
@@ -146,6 +155,7 @@ fn rules_match_by_everything_that_they_name() {
     - {group: '*.example.com', kind: [A, B], namespace: 'team-*', name: '*-x', labels: 'l in (1,2),!m'}
     - {kind: C, namespaceLabels: env=prod}
     - {kind: D, except: [{namespace: b}, {labels: skip}]}
+    - {category: 'm*'}
 ",
     );
     check(
@@ -164,6 +174,9 @@ fn rules_match_by_everything_that_they_name() {
             ("x/D a/x", "resources"),
             ("x/D b/x", "no rule"),
             ("x/D a/x skip=", "no rule"),
+            ("x/E a/x category=all category=managed", "resources"),
+            ("x/E a/x category=all", "no rule"),
+            ("x/E a/x", "no rule"),
         ],
     );
     assert!(!selection.may_select(&kind("x/Other")));
@@ -207,8 +220,8 @@ fn preset(yaml: &str) -> Preset {
 
 #[test]
 fn the_user_stands_above_the_presets_and_presets_beside_each_other() {
-    let one = "{name: one, sets: {resources: {include: [{group: a}], exclude: [{name: x}]}}}";
-    let two = "{name: two, sets: {resources: {include: [{group: a, kind: K}, {group: b}]}}}";
+    let one = "{name: one, sets: {exclude: [{name: never}], credentials: {include: [{group: c}], exclude: [{name: x}]}, resources: {include: [{group: a}], exclude: [{name: x}]}}}";
+    let two = "{name: two, sets: {activation: {include: [{group: c, kind: Held}]}, resources: {include: [{group: a, kind: K}, {group: b}, {group: c}]}}}";
     let own = rules(
         "{resources: {include: [{group: a, name: x, namespace: mine}], exclude: [{group: b, name: w}]}}",
     );
@@ -220,6 +233,12 @@ fn the_user_stands_above_the_presets_and_presets_beside_each_other() {
             ("a/L n/x", "preset one: resources.exclude[0] (name x)"),
             // A preset narrows its own rules only.
             ("a/K n/x", "resources"),
+            // Kept out of a stronger set, it does not come into a weaker one of another preset.
+            ("c/K n/x", "preset one: credentials.exclude[0] (name x)"),
+            ("c/K n/y", "credentials"),
+            ("c/Held n/x", "activation"),
+            // What one preset never captures, no other does.
+            ("b/L n/never", "preset one: exclude[0] (name never)"),
             ("a/L mine/x", "resources"),
             ("b/L n/z", "resources"),
             ("b/L n/w", "sets.resources.exclude[0] (group b, name w)"),

@@ -35,6 +35,7 @@ pub(super) fn cluster_roles() -> Kind {
         kind: "ClusterRole".to_owned(),
         resource: "clusterroles".to_owned(),
         namespaced: false,
+        categories: Vec::new(),
     }
 }
 
