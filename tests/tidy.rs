@@ -307,8 +307,9 @@ fn the_shipped_configuration_parses() {
                 "{}:1: it is not shipped in src/config/preset.rs",
                 source.path
             );
-            let page = format!("docs/presets/{name}.md");
-            assert!(top().join(&page).exists(), "{}:1: {page} does not exist", source.path);
+            for other in [format!("docs/presets/{name}.md"), format!("tests/presets/{name}.txt")] {
+                assert!(top().join(&other).exists(), "{}:1: {other} does not exist", source.path);
+            }
         } else if let Err(errors) = understudy::config::load(&path, std::iter::empty()) {
             panic!("{errors}");
         }

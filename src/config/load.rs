@@ -133,7 +133,7 @@ mod tests {
                 "1: kind: is missing; write kind: HubConfig",
                 "1: hub.name: is missing; name this hub, such as eu-1",
                 "1: hub.pair: is missing; name the pair, the same on all its hubs",
-                "1: presets: is missing; write presets: [ocm], or rules under sets",
+                "1: presets: is missing; write what this hub runs, such as presets: [ocm] (there are ocm, acm, argocd, capi, crossplane, karmada, rancher), or rules under sets",
                 "1: storage: is missing; write storage.s3 or storage.directory",
                 "1: encryption.keyFiles: is missing; name at least one key file; understudy key new --out FILE makes one",
             ],

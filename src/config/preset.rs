@@ -4,7 +4,15 @@
 use crate::capture::rules::Preset;
 
 /// All presets by name.
-const SHIPPED: &[(&str, &str)] = &[("ocm", include_str!("../../config/presets/ocm.yaml"))];
+const SHIPPED: &[(&str, &str)] = &[
+    ("ocm", include_str!("../../config/presets/ocm.yaml")),
+    ("acm", include_str!("../../config/presets/acm.yaml")),
+    ("argocd", include_str!("../../config/presets/argocd.yaml")),
+    ("capi", include_str!("../../config/presets/capi.yaml")),
+    ("crossplane", include_str!("../../config/presets/crossplane.yaml")),
+    ("karmada", include_str!("../../config/presets/karmada.yaml")),
+    ("rancher", include_str!("../../config/presets/rancher.yaml")),
+];
 
 /// The names that `presets:` may hold.
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -212,7 +212,10 @@ impl Notes<'_> {
     fn presets(&mut self, names: &[String], sets: &RuleSets) -> Vec<Preset> {
         if names.is_empty() && sets.selects_nothing() {
             let shipped: Vec<&str> = preset::names().collect();
-            let hint = format!("write presets: [{}], or rules under sets", shipped.join(", "));
+            let hint = format!(
+                "write what this hub runs, such as presets: [ocm] (there are {}), or rules under sets",
+                shipped.join(", ")
+            );
             self.missing("presets", &hint);
         }
         let mut presets = Vec::new();
