@@ -4,12 +4,12 @@ use super::BackupError;
 use super::changes::{Catalogue, Changes, Unlisted};
 use super::levels::{holds, sets_that_need, sets_to_write_anew};
 use super::merge::{Merger, Tails};
-use super::sealer::{NamespaceLabels, RunHeader, Sealer, Wanted};
+use super::sealer::{RunHeader, Sealer, Wanted};
 use super::upload::{Levels, upload};
-use crate::capture::clean;
+use crate::capture::candidates::{namespace_labels, without_the_hub_itself};
 use crate::capture::cut::{self, CutError};
 use crate::capture::discovery::{self, Discovered};
-use crate::capture::select::{Candidate, Selection};
+use crate::capture::select::Selection;
 use crate::object::{Digest, GroupResource, Kind, Set};
 use crate::repository::chain::Backup;
 use crate::repository::journal::{Journal, Writer};
@@ -19,7 +19,7 @@ use crate::repository::record::{Body, Commit, Cut, Level, SetContents};
 use crate::retry;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
@@ -266,7 +266,7 @@ impl Primary {
     ) -> Result<Plan, BackupError> {
         let Discovered { kinds, failed: groups } =
             discovery::discover(&self.client).await.map_err(BackupError::Discovery)?;
-        let selection = self.without_the_hub_itself(&kinds).await?;
+        let selection = without_the_hub_itself(&self.client, &self.selection, &kinds).await?;
         // A group of which the backup before held nothing is nobody's loss: `metrics.k8s.io` is away
         // on many hubs. Without a backup before, nobody can tell.
         let matters = |group: &GroupResource| {
@@ -302,34 +302,6 @@ impl Primary {
         })
     }
 
-    /// The objects that stand for this hub among those it manages belong to it alone, with their
-    /// namespaces: which those are, only the hub can tell.
-    async fn without_the_hub_itself(&self, kinds: &[Kind]) -> Result<Selection, BackupError> {
-        let mut names = BTreeSet::new();
-        for kind in kinds.iter().filter(|kind| self.selection.may_be_hub_itself(kind)) {
-            let rules = self.selection.for_kind(kind);
-            for page in cut::pages(&self.client, kind, None).await? {
-                for item in cut::items(&page, kind)? {
-                    let Ok(head) = clean::head(item) else { continue };
-                    let candidate = Candidate {
-                        kind,
-                        namespace: &head.namespace,
-                        name: &head.name,
-                        labels: &head.labels,
-                        annotations: &head.annotations,
-                        namespace_labels: &[],
-                        secret_type: None,
-                        controller_kind: head.controller_kind.as_deref(),
-                    };
-                    if rules.is_hub_itself(&candidate) {
-                        names.insert(head.name.into_owned());
-                    }
-                }
-            }
-        }
-        Ok(self.selection.clone().with_hub_itself(names))
-    }
-
     /// Kinds of another store, by the proof for kinds that are new to this process. A kind of which
     /// nothing could be read is listed apart too, and proven the next time.
     async fn apart(&mut self, kinds: &[Wanted]) -> Result<BTreeSet<Kind>, BackupError> {
@@ -358,9 +330,9 @@ impl Primary {
         plan: &Plan,
         changes: Changes,
     ) -> (Option<Changes>, Result<Levels, BackupError>) {
-        let namespaces = match self.namespace_labels(&plan.header.revision).await {
+        let namespaces = match namespace_labels(&self.client, &plan.header.revision).await {
             Ok(namespaces) => namespaces,
-            Err(error) => return (Some(changes), Err(error)),
+            Err(error) => return (Some(changes), Err(error.into())),
         };
         let (pages, to_seal) = mpsc::channel(CHANNEL);
         let (packs, to_upload) = mpsc::channel(CHANNEL);
@@ -380,26 +352,6 @@ impl Primary {
             (Ok(()), Ok(()), Ok(levels)) => Ok(levels),
         };
         (Some(changes), result)
-    }
-
-    async fn namespace_labels(&self, revision: &str) -> Result<NamespaceLabels, BackupError> {
-        let kind = cut::namespaces();
-        let mut namespaces = HashMap::new();
-        for page in cut::pages(&self.client, &kind, Some(revision)).await? {
-            for item in cut::items(&page, &kind)? {
-                let head = clean::head(item).map_err(|source| BackupError::Object {
-                    kind: kind.group_resource(),
-                    source,
-                })?;
-                let labels = head
-                    .labels
-                    .into_iter()
-                    .map(|(k, v)| (k.into_owned(), v.into_owned()))
-                    .collect();
-                namespaces.insert(head.name.into_owned(), labels);
-            }
-        }
-        Ok(namespaces)
     }
 
     async fn list_all(&self, plan: &Plan, pages: mpsc::Sender<Listed>) -> Result<(), BackupError> {

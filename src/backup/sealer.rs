@@ -5,16 +5,17 @@
 
 use super::BackupError;
 use super::changes::{Changes, Content, Unlisted};
-use crate::capture::clean::{self, Head};
+use crate::capture::candidates::{self, NamespaceLabels};
+use crate::capture::clean;
 use crate::capture::cut;
-use crate::capture::select::{Candidate, KindRules, Verdict};
+use crate::capture::select::{KindRules, Verdict};
 use crate::object::{Digest, Kind, ObjectKey, Set};
 use crate::repository::keys::Keys;
 use crate::repository::layout::FORMAT;
 use crate::repository::pack::{Header, Line, ObjectLine, Sealed, Writer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -33,9 +34,6 @@ pub(super) struct Wanted {
     pub(super) rules: KindRules,
     pub(super) keeps_status: bool,
 }
-
-/// Labels by namespace.
-pub(super) type NamespaceLabels = HashMap<String, Vec<(String, String)>>;
 
 pub(super) struct Sealer {
     keys: Arc<Keys>,
@@ -71,7 +69,8 @@ impl Sealer {
             return Ok(());
         }
         let key = ObjectKey::new(&kind.group, &kind.resource, &head.namespace, &head.name)?;
-        let Verdict::In { set, rule: _ } = rules.decide(&self.candidate(kind, &head)) else {
+        let candidate = candidates::candidate(kind, &head, &self.namespace_labels);
+        let Verdict::In { set, rule: _ } = rules.decide(&candidate) else {
             self.changes.deselected(&key);
             return Ok(());
         };
@@ -99,22 +98,6 @@ impl Sealer {
             )?;
         }
         Ok(())
-    }
-
-    fn candidate<'a>(&'a self, kind: &'a Kind, head: &'a Head<'a>) -> Candidate<'a> {
-        Candidate {
-            kind,
-            namespace: &head.namespace,
-            name: &head.name,
-            labels: &head.labels,
-            annotations: &head.annotations,
-            namespace_labels: self
-                .namespace_labels
-                .get(&*head.namespace)
-                .map_or(&[], Vec::as_slice),
-            secret_type: head.r#type.as_deref(),
-            controller_kind: head.controller_kind.as_deref(),
-        }
     }
 
     fn write(&mut self, set: Set, line: Line<'_>) -> Result<(), BackupError> {

@@ -40,6 +40,8 @@ pub enum CutError {
     List { kind: GroupResource, source: KubeError },
     #[error("the list of {kind} is not a list")]
     NotAList { kind: GroupResource, source: serde_json::Error },
+    #[error("an object of {kind} cannot be read")]
+    Object { kind: GroupResource, source: serde_json::Error },
     #[error("a page of {kind} is at revision {found}, not at {expected}")]
     OtherRevision { kind: GroupResource, found: String, expected: String },
     #[error("whoever takes the pages has stopped")]

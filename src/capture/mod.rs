@@ -1,5 +1,6 @@
 //! Capture: objects read from a hub at one instant.
 
+pub mod candidates;
 pub mod clean;
 pub mod cut;
 pub mod discovery;
