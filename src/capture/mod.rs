@@ -6,3 +6,4 @@ pub mod cut;
 pub mod discovery;
 pub mod rules;
 pub mod select;
+pub mod survey;

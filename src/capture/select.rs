@@ -11,6 +11,8 @@
 //! What may go wrong: an object in the wrong set. Hence the reason with each verdict, and the tables
 //! below.
 
+pub mod explain;
+
 use super::rules::{Preset, Rule, RuleSets, is_namespace};
 use crate::object::{Digest, Kind, Set};
 use std::borrow::Cow;
@@ -176,6 +178,8 @@ impl Selection {
 /// Where rules of several sets match: what must be held back is held back.
 const PRECEDENCE: [Set; 3] = [Set::Activation, Set::Credentials, Set::Resources];
 
+const NO_RULE: &str = "no rule includes it";
+
 const NAMESPACES_COME_ALONG: &str = "built-in: namespaces come along with what stands in them";
 
 #[derive(Clone, Debug)]
@@ -241,7 +245,7 @@ impl KindRules {
         if self.is_namespace {
             return self.decide_namespace(candidate);
         }
-        Verdict::Out { rule: "no rule includes it".to_owned() }
+        Verdict::Out { rule: NO_RULE.to_owned() }
     }
 
     /// A Namespace that no rule includes.

@@ -1,7 +1,10 @@
 //! Pure: how the program ends: one number a kind of failure, kept for ever, and the words with it.
 
+use crate::capture::cut::CutError;
+use crate::capture::survey::SurveyError;
 use crate::config::ConfigErrors;
 use crate::daemon::DaemonError;
+use crate::kube_client::KubeError;
 use crate::kube_status::HubError;
 use crate::repository::journal::JournalError;
 use crate::repository::keys::KeyError;
@@ -146,6 +149,34 @@ impl From<HubError> for Failure {
     }
 }
 
+impl From<KubeError> for Failure {
+    fn from(error: KubeError) -> Self {
+        let failure = Self::new(Code::KubernetesUnreachable, retry::chain(&error));
+        match error.code() {
+            Some(403) => failure.with_hint("ask for read access, or name another --context"),
+            Some(_) | None => failure,
+        }
+    }
+}
+
+impl From<SurveyError> for Failure {
+    fn from(error: SurveyError) -> Self {
+        let message = retry::chain(&error);
+        match error {
+            SurveyError::Discovery(_) => Self::new(Code::KubernetesUnreachable, message),
+            SurveyError::Cut(CutError::List { source, .. }) => {
+                Self { message, ..Self::from(source) }
+            }
+            SurveyError::Cut(CutError::Expired { .. } | CutError::OtherRevision { .. }) => {
+                Self::new(Code::Failed, message).with_hint("run it again")
+            }
+            SurveyError::Cut(
+                CutError::NotAList { .. } | CutError::Object { .. } | CutError::Stopped,
+            ) => Self::new(Code::Failed, message),
+        }
+    }
+}
+
 impl From<DaemonError> for Failure {
     fn from(error: DaemonError) -> Self {
         let message = retry::chain(&error);
@@ -165,6 +196,7 @@ impl From<DaemonError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::capture::cut;
 
     #[test]
     fn each_kind_of_failure_has_its_own_number() {
@@ -175,6 +207,11 @@ mod tests {
         assert_eq!(Failure::from(JournalError::Repo(RepoError::Damaged)).code as i32, 13);
         let key = JournalError::Repo(RepoError::UnknownKey { key: "k".to_owned() });
         assert_eq!(Failure::from(key).code as i32, 12);
+        let path = "/api/v1/secrets".to_owned();
+        let source = KubeError::TooLarge { verb: "list", path, limit: 1 };
+        let kind = cut::namespaces().group_resource();
+        let list = SurveyError::Cut(CutError::List { kind, source });
+        assert_eq!(Failure::from(list).code as i32, 14);
     }
 
     #[test]

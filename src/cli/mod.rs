@@ -5,16 +5,20 @@
 pub mod ask;
 pub mod backup;
 pub mod describe;
+mod dry_run;
 pub mod exit;
+mod explain;
 pub mod find;
 pub mod get;
 pub mod keys;
 mod prune;
 pub mod render;
 pub mod render_backup;
+mod render_explain;
 pub mod render_keys;
 pub mod render_object;
 pub mod render_storage;
+mod render_survey;
 pub mod render_sweep;
 pub mod run;
 pub mod status;
@@ -93,6 +97,14 @@ enum Verb {
     /// The pair's keys
     #[command(subcommand)]
     Key(Key),
+    /// Which set an object of this hub belongs to, by which rule, and what a standby does with it
+    Explain {
+        /// The kind: `policies`, `Policy` or `policies.policy.open-cluster-management.io`
+        kind: String,
+        /// The object; its namespace may be left out where that is clear enough
+        #[arg(value_name = "[NS/]NAME")]
+        name: String,
+    },
     /// Print the `CustomResourceDefinition` of the Hub resource
     Crd,
 }
@@ -143,6 +155,12 @@ enum Backup {
     },
     /// Take a backup now, on the primary
     Run {
+        /// Only show what a backup of this hub would hold, by which rule; asks nothing but the hub
+        #[arg(long, conflicts_with = "no_wait")]
+        dry_run: bool,
+        /// With --dry-run: each object instead of counts (`-o json`: one line of JSON each)
+        #[arg(long, requires = "dry_run")]
+        objects: bool,
         /// Return as soon as the daemon was asked
         #[arg(long)]
         no_wait: bool,
@@ -255,7 +273,10 @@ impl Verb {
             Verb::Backup(Backup::Prune(how)) => prune::prune(global, how).await,
             Verb::Backup(Backup::Delete { ids, how }) => prune::delete(global, &ids, how).await,
             Verb::Backup(Backup::Ack { id, timeout }) => backup::ack(global, &id, timeout).await,
-            Verb::Backup(Backup::Run { no_wait, timeout }) => {
+            Verb::Backup(Backup::Run { dry_run: true, objects, .. }) => {
+                dry_run::dry_run(global, objects).await
+            }
+            Verb::Backup(Backup::Run { dry_run: false, objects: _, no_wait, timeout }) => {
                 backup::run(global, !no_wait, timeout).await
             }
             Verb::Storage(Storage::Check) => storage_check::check(global).await,
@@ -265,6 +286,9 @@ impl Verb {
             Verb::Key(Key::New { out }) => keys::new_key(out.as_deref()),
             Verb::Key(Key::List) => keys::list(global).await,
             Verb::Key(Key::Rotate { force, timeout }) => keys::rotate(global, force, timeout).await,
+            Verb::Explain { kind, name } => {
+                explain::explain(global, find::Wanted::new(kind, &name)).await
+            }
             Verb::Crd => run::crd(),
         }
     }

@@ -63,18 +63,21 @@ impl fmt::Display for ConfigErrors {
 
 /// `did you mean …?` for the nearest of the known words, or the list of them where none is near.
 pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    /// Two words that agree less than this are not one word mistyped.
-    const NEAR: f64 = 0.75;
     let known: Vec<&str> = known.into_iter().collect();
-    let lower = word.to_lowercase();
-    let nearest = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), *candidate))
-        .filter(|(score, _)| *score >= NEAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((_, candidate)) => format!("did you mean {candidate}?"),
+    match nearest(word, known.iter().copied()) {
+        Some(candidate) => format!("did you mean {candidate}?"),
         None if known.is_empty() => String::new(),
         None => format!("known here: {}", known.join(", ")),
     }
+}
+
+/// The known word that was most likely meant.
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    /// Two words that agree less than this are not one word mistyped.
+    const NEAR: f64 = 0.75;
+    let lower = word.to_lowercase();
+    let scored = known
+        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
+        .filter(|(score, _)| *score >= NEAR);
+    scored.max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, candidate)| candidate)
 }

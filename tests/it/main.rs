@@ -30,6 +30,7 @@ mod prune_spares_foreign_objects;
 mod races;
 mod restart_resumes;
 mod retention;
+mod selection;
 mod split_brain_is_fenced;
 mod stock_tools;
 mod storage;

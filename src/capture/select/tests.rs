@@ -3,7 +3,7 @@
 use super::*;
 use crate::capture::rules::SetRules;
 
-fn kind(name: &str) -> Kind {
+pub(super) fn kind(name: &str) -> Kind {
     let (group, kind) = name.rsplit_once('/').unwrap_or(("", name));
     let cluster_scoped = [
         "Namespace",
@@ -25,7 +25,7 @@ fn kind(name: &str) -> Kind {
 
 /// An object as `group/Kind namespace/name key=value …`; `type=`, `controller=` and `category=` are no
 /// labels, keys that begin with `ns:` are labels of the namespace.
-fn with_candidate<T>(object: &str, use_it: impl FnOnce(&Candidate<'_>) -> T) -> T {
+pub(super) fn with<T>(object: &str, ask: impl FnOnce(&Candidate<'_>) -> T) -> T {
     let mut words = object.split_whitespace();
     let mut kind = kind(words.next().unwrap());
     let place = words.next().unwrap();
@@ -42,7 +42,7 @@ fn with_candidate<T>(object: &str, use_it: impl FnOnce(&Candidate<'_>) -> T) -> 
             _ => labels.push((Cow::Borrowed(key), Cow::Borrowed(value))),
         }
     }
-    use_it(&Candidate {
+    ask(&Candidate {
         kind: &kind,
         namespace,
         name,
@@ -55,7 +55,7 @@ fn with_candidate<T>(object: &str, use_it: impl FnOnce(&Candidate<'_>) -> T) -> 
 }
 
 fn decide(selection: &Selection, object: &str) -> Verdict {
-    with_candidate(object, |candidate| {
+    with(object, |candidate| {
         let verdict = selection.decide(candidate);
         // What the kind alone decides must agree with what its objects get.
         if matches!(verdict, Verdict::In { .. }) {
@@ -79,11 +79,11 @@ fn check(selection: &Selection, table: &[(&str, &str)]) {
     }
 }
 
-fn rules(yaml: &str) -> RuleSets {
+pub(super) fn rules(yaml: &str) -> RuleSets {
     serde_saphyr::from_str(yaml).unwrap()
 }
 
-fn user(yaml: &str) -> Selection {
+pub(super) fn user(yaml: &str) -> Selection {
     Selection::new(rules(yaml), [])
 }
 
@@ -215,7 +215,7 @@ resources: {include: [{group: '*'}], exclude: [{kind: Work}, {namespace: cold}]}
     );
 }
 
-fn preset(yaml: &str) -> Preset {
+pub(super) fn preset(yaml: &str) -> Preset {
     serde_saphyr::from_str(yaml).unwrap()
 }
 
@@ -280,7 +280,7 @@ fn selection_on<'a>(presets: &[&str], objects: impl Iterator<Item = &'a str>) ->
     let presets = presets.iter().map(|name| crate::config::preset::load(name).unwrap());
     let selection = Selection::new(RuleSets::default(), presets).with_own_namespace("understudy");
     let itself = objects.filter_map(|object| {
-        with_candidate(object, |candidate| {
+        with(object, |candidate| {
             let rules = selection.for_kind(candidate.kind);
             let found = rules.is_hub_itself(candidate);
             assert!(!found || selection.may_be_hub_itself(candidate.kind), "{object}");
