@@ -244,6 +244,11 @@ impl Globs {
     pub fn matches(&self, text: &str) -> bool {
         self.0.iter().any(|glob| matches_glob(glob, text))
     }
+
+    /// Its globs, each by itself.
+    pub(super) fn each(&self) -> impl Iterator<Item = Self> {
+        self.0.iter().map(|glob| Self(vec![glob.clone()]))
+    }
 }
 
 impl fmt::Display for Globs {

@@ -12,6 +12,7 @@
 //! below.
 
 pub mod explain;
+pub mod own;
 
 use super::rules::{Preset, Rule, RuleSets, is_namespace};
 use crate::object::{Digest, Kind, Set};

@@ -4,6 +4,7 @@
 
 pub mod ask;
 pub mod backup;
+mod config_check;
 pub mod describe;
 mod dry_run;
 pub mod exit;
@@ -14,6 +15,7 @@ pub mod keys;
 mod prune;
 pub mod render;
 pub mod render_backup;
+mod render_check;
 mod render_explain;
 pub mod render_keys;
 pub mod render_object;
@@ -201,7 +203,13 @@ enum Storage {
 #[derive(Debug, Subcommand)]
 enum Config {
     /// Check the file and name everything that is wrong with it
-    Check,
+    Check {
+        /// Also ask the hub: which rules of the file do nothing there, which kinds it does not serve
+        #[arg(long)]
+        hub: bool,
+    },
+    /// Print the JSON Schema of the file, for editors
+    Schema,
 }
 
 #[derive(Debug, Subcommand)]
@@ -282,7 +290,8 @@ impl Verb {
             Verb::Storage(Storage::Check) => storage_check::check(global).await,
             Verb::Storage(Storage::Usage) => storage::usage(global).await,
             Verb::Storage(Storage::Ls { prefix }) => storage::ls(global, &prefix).await,
-            Verb::Config(Config::Check) => run::check(global),
+            Verb::Config(Config::Check { hub }) => config_check::check(global, hub).await,
+            Verb::Config(Config::Schema) => config_check::schema(),
             Verb::Key(Key::New { out }) => keys::new_key(out.as_deref()),
             Verb::Key(Key::List) => keys::list(global).await,
             Verb::Key(Key::Rotate { force, timeout }) => keys::rotate(global, force, timeout).await,

@@ -94,12 +94,6 @@ fn of_status(error: StatusError) -> Failure {
     }
 }
 
-pub(super) fn check(global: &Global) -> Result<(), Failure> {
-    let settings = settings(global)?;
-    println!("ok: hub {} of the pair {}", settings.hub.name, settings.hub.pair);
-    Ok(())
-}
-
 pub(super) fn crd() -> Result<(), Failure> {
     let yaml =
         resource::crd_yaml().map_err(|error| Failure::new(Code::Failed, error.to_string()))?;

@@ -18,3 +18,4 @@ mod typed;
 
 pub use errors::ConfigErrors;
 pub use load::load;
+pub use schema::schema;

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// The JSON schema of the file. Parts are written in place; only a rule's exceptions, which are rules
 /// again, are referred to.
-pub(super) fn schema() -> Value {
+pub fn schema() -> Value {
     let settings =
         schemars::generate::SchemaSettings::default().with(|s| s.inline_subschemas = true);
     settings.into_generator().into_root_schema_for::<File>().to_value()

@@ -71,6 +71,14 @@ fn a_wrong_or_missing_configuration_ends_with_2() -> Result<()> {
 }
 
 #[test]
+fn the_schema_of_the_file_is_printed_for_editors() -> Result<()> {
+    let schema: Value = serde_json::from_str(&done(&cli(&["config", "schema"])?))?;
+    let include = &schema["properties"]["sets"]["properties"]["resources"]["properties"]["include"];
+    assert!(include["items"]["properties"]["namespaceLabels"].is_object(), "{include}");
+    Ok(())
+}
+
+#[test]
 fn a_missing_key_ends_with_12_and_the_command_that_makes_one() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let key = folder.path().join("pair.key");

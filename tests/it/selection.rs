@@ -320,7 +320,12 @@ async fn what_cannot_be_explained_is_refused_with_what_would_work() -> Result<()
     let hub = &pair::Pair::shared().await?.primary;
     let folder = tempfile::tempdir()?;
     let config = Config::new("eu-1", "primary", &folder.path().join("no-key"))?
-        .with_directory(&folder.path().join("nowhere"));
+        .with_directory(&folder.path().join("nowhere"))
+        .with("passive.allowKinds", json!(["role.rbac.authorization.k8s.io"]))
+        .with(
+            "sets.resources.include",
+            json!([{"kind": "Polcy"}, {"group": "", "name": "nobody-has-it"}]),
+        );
     let file = config.write(&folder.path().join("hub.yaml"))?;
     let api = hub.api()?;
     for namespace in ["explain-a", "explain-b"] {
@@ -360,5 +365,16 @@ async fn what_cannot_be_explained_is_refused_with_what_would_work() -> Result<()
         refused(&crate::harness::daemon::cli(&args)?, 14, &["403", "read access"]);
     }
 
+    let checked = cli_on(hub, &file, &["config", "check", "--hub", "-o", "json"])?;
+    let checked: Value = serde_json::from_str(done(&checked)?)?;
+    let warnings = json!([
+        {"key": "sets.resources.include[0]", "what": "this hub serves no kind Polcy", "hint": "did you mean Policy?"},
+        {"key": "sets.resources.include[1]", "what": "matches no object of this hub", "hint": ""},
+        {"key": "passive.allowKinds[0]", "what": "this hub serves no kind role.rbac.authorization.k8s.io",
+            "hint": "did you mean roles.rbac.authorization.k8s.io?"},
+    ]);
+    assert_eq!(checked["warnings"], warnings);
+    let alone = cli_on(hub, &file, &["config", "check"])?;
+    assert_eq!(done(&alone)?, "ok: hub eu-1 of the pair test\n");
     Ok(())
 }
