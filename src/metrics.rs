@@ -328,6 +328,7 @@ mod tests {
             "storage_up 1",
             "sync_deadline_timestamp_seconds 1795196702",
             "sync_last_success_timestamp_seconds 1795196104",
+            "sync_paused 0",
             "verify_damaged_objects 0",
             "verify_deadline_timestamp_seconds 1795347432",
             "verify_last_success_timestamp_seconds 1795174632",
@@ -361,6 +362,28 @@ mod tests {
         assert!(has(&samples::primary(), "verify_deadline"));
         assert!(!has(&samples::fenced(), "verify_deadline"));
         assert!(has(&samples::promoting(), "promotion_running 1"));
+    }
+
+    #[test]
+    fn what_is_paused_has_no_deadline() {
+        let pause = |until| {
+            let reason = "maintenance".to_owned();
+            Some(crate::status::pause::Pause { since: now(), until, reason, epoch: 7 })
+        };
+        let mut primary = samples::primary();
+        let shows = |snapshot: &Snapshot, line: &str| shown(snapshot).contains(&line.to_owned());
+        assert!(shows(&primary, "backup_paused 0"));
+        assert!(shows(&primary, "backup_deadline_timestamp_seconds 1795200600"));
+        primary.pause = pause(None);
+        (primary.backup.deadline_at, primary.backup.next_run_at) = (None, None);
+        assert!(shows(&primary, "backup_paused 1"));
+        assert!(shows(&primary, "backup_deadline_timestamp_seconds 0"));
+        assert!(shows(&primary, "backup_next_run_timestamp_seconds 0"));
+        let mut passive = samples::passive();
+        passive.pause = pause(Some(now()));
+        passive.sync.deadline_at = None;
+        assert!(shows(&passive, "sync_paused 1"));
+        assert!(shows(&passive, "sync_deadline_timestamp_seconds 0"));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 mod board;
 pub mod conditions;
 pub mod notice;
+pub mod pause;
 mod peer;
 pub mod problem;
 #[cfg(test)]
@@ -72,6 +73,9 @@ pub struct Snapshot {
     pub role: Option<Role>,
     /// The highest term known; 0: none yet.
     pub epoch: u64,
+    /// When that term began, by the clock of its holder.
+    #[serde(default)]
+    pub term_since: Option<Timestamp>,
     pub role_since: Option<Timestamp>,
     /// Why this hub does not act on the repository although it could be read.
     pub frozen: Option<Frozen>,
@@ -108,9 +112,12 @@ pub struct Snapshot {
     pub verify: VerifyFacts,
     pub peers: Vec<Peer>,
     pub promotion: PromotionFacts,
-    /// What became of the last request of the command line.
+    /// An operator stopped what this hub does by itself.
     #[serde(default)]
-    pub answer: Option<crate::kube_status::ask::Answer>,
+    pub pause: Option<pause::Pause>,
+    /// What became of the last requests of the command line: newest first, at most [`MAX_ANSWERS`].
+    #[serde(default)]
+    pub answers: Vec<crate::kube_status::ask::Answer>,
     /// Last tick of each loop by name (`backup`, `sync`, `promotion`, `probe`).
     pub loops: BTreeMap<String, Timestamp>,
     /// Newest first, at most [`MAX_RUNS`].
@@ -119,6 +126,8 @@ pub struct Snapshot {
 
 /// Of [`Snapshot::runs`]: what fits on one page.
 pub const MAX_RUNS: usize = 20;
+/// Of [`Snapshot::answers`], and of requests that wait for the same run.
+pub const MAX_ANSWERS: usize = 16;
 /// Of [`Snapshot::backups`]: two days at one an hour.
 pub const MAX_BACKUPS: usize = 50;
 /// A loop that has not turned for so long is stalled: `/livez` fails and the pod is restarted.
@@ -150,6 +159,7 @@ impl Snapshot {
             started_at: now,
             role: None,
             epoch: 0,
+            term_since: None,
             role_since: None,
             frozen: None,
             holder: None,
@@ -170,7 +180,8 @@ impl Snapshot {
             verify: VerifyFacts::default(),
             peers: Vec::new(),
             promotion: PromotionFacts::default(),
-            answer: None,
+            pause: None,
+            answers: Vec::new(),
             loops: BTreeMap::new(),
             runs: Vec::new(),
         }
@@ -189,6 +200,12 @@ impl Snapshot {
     pub fn add_run(&mut self, run: Run) {
         self.runs.insert(0, run);
         self.runs.truncate(MAX_RUNS);
+    }
+
+    /// Puts an answer in front and drops what no longer fits.
+    pub fn add_answer(&mut self, answer: crate::kube_status::ask::Answer) {
+        self.answers.insert(0, answer);
+        self.answers.truncate(MAX_ANSWERS);
     }
 
     /// The loops that have not turned for [`STALLED_AFTER`], with the time of their last tick.

@@ -12,17 +12,34 @@ use std::time::Duration;
 /// Between two looks at the answer of the daemon.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// A daemon that runs takes a request within a second or two. One that nobody takes is left from a
+/// time when none ran: a newer one may take its place.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two attempts to write a request.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// Asks and, with a `patience`, waits for the answer; it is printed, or becomes the failure.
 pub(super) async fn ask(
     global: &Global,
     verb: Verb,
     patience: Option<Duration>,
 ) -> Result<(), Failure> {
+    ask_because(global, verb, None, patience).await
+}
+
+/// The same with a reason, which is shown wherever what was asked for is.
+pub(super) async fn ask_because(
+    global: &Global,
+    verb: Verb,
+    reason: Option<String>,
+    patience: Option<Duration>,
+) -> Result<(), Failure> {
     let settings = run::settings(global)?;
     let client = run::client(global).await?;
     let id = format!("{:032x}", crate::clock::random());
     let (namespace, name) = (&global.namespace, &settings.hub.name);
-    ask::ask(&client, namespace, name, &Ask { id: id.clone(), verb }).await?;
+    place(&client, namespace, name, &Ask { id: id.clone(), verb, reason }).await?;
     let Some(patience) = patience else {
         println!("asked {name}");
         return Ok(());
@@ -30,8 +47,9 @@ pub(super) async fn ask(
     let answer = async {
         loop {
             let hub = kube_status::load(&client, namespace, name).await?;
-            let answer = hub.and_then(|hub| hub.status).and_then(|status| status.answer);
-            if let Some(answer) = answer.filter(|answer| answer.id == id) {
+            let answers = hub.and_then(|hub| hub.status).map(|status| status.answers);
+            let mine = answers.into_iter().flatten().find(|answer| answer.id == id);
+            if let Some(answer) = mine {
                 return Ok::<_, Failure>(answer);
             }
             tokio::time::sleep(LOOK).await;
@@ -43,6 +61,26 @@ pub(super) async fn ask(
         return Err(Failure::new(Code::TimedOut, message).with_hint("understudy status"));
     };
     told(answer?, global.output)
+}
+
+/// Two commands at once are two requests: the second waits until the first was taken.
+async fn place(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+    request: &Ask,
+) -> Result<(), Failure> {
+    let started = crate::clock::monotonic();
+    loop {
+        let late = crate::clock::monotonic() - started >= TAKEN_WITHIN;
+        let hub = kube_status::load(client, namespace, name).await?;
+        let version = hub.as_ref().and_then(ask::free).filter(|_| !late);
+        let may = version.is_some() || late || hub.is_none();
+        if may && ask::ask(client, namespace, name, request, version).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 fn told(answer: Answer, output: Output) -> Result<(), Failure> {

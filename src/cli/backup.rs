@@ -28,8 +28,13 @@ async fn view(settings: &Settings) -> Result<View, Failure> {
 }
 
 /// Asks the daemon for a backup.
-pub(super) async fn run(global: &Global, wait: bool, timeout: Duration) -> Result<(), Failure> {
-    ask::ask(global, Verb::BackupRun, wait.then_some(timeout)).await
+pub(super) async fn run(
+    global: &Global,
+    wait: bool,
+    timeout: Duration,
+    reason: Option<String>,
+) -> Result<(), Failure> {
+    ask::ask_because(global, Verb::BackupRun, reason, wait.then_some(timeout)).await
 }
 
 /// Tells the daemon that a suspect backup is in order.

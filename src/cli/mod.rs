@@ -12,6 +12,7 @@ mod explain;
 pub mod find;
 pub mod get;
 pub mod keys;
+mod pause;
 mod prune;
 pub mod render;
 pub mod render_backup;
@@ -87,9 +88,12 @@ enum Verb {
         #[arg(long, value_name = "URL")]
         url: Option<String>,
     },
-    /// Backups: list and verify them, get an object back, or take one now
+    /// Backups: list and verify them, get an object back, take one now, or pause the schedule
     #[command(subcommand)]
     Backup(Backup),
+    /// What a passive hub does: follow the primary now, or not for a while
+    #[command(subcommand)]
+    Sync(pause::Sync),
     /// The storage: is it fit, what does it hold; works with both clusters dead
     #[command(subcommand)]
     Storage(Storage),
@@ -169,7 +173,14 @@ enum Backup {
         /// How long to wait for the backup
         #[arg(long, default_value = "20m", value_parser = humantime::parse_duration)]
         timeout: std::time::Duration,
+        /// Why: shown among the runs and in the log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
+    /// Take no backups by the schedule for a while, on the primary
+    Pause(pause::Pause),
+    /// Take backups by the schedule again
+    Resume(pause::Patience),
 }
 
 #[derive(Debug, Args)]
@@ -284,9 +295,12 @@ impl Verb {
             Verb::Backup(Backup::Run { dry_run: true, objects, .. }) => {
                 dry_run::dry_run(global, objects).await
             }
-            Verb::Backup(Backup::Run { dry_run: false, objects: _, no_wait, timeout }) => {
-                backup::run(global, !no_wait, timeout).await
+            Verb::Backup(Backup::Run { dry_run: false, objects: _, no_wait, timeout, reason }) => {
+                backup::run(global, !no_wait, timeout, reason).await
             }
+            Verb::Backup(Backup::Pause(how)) => pause::backup(global, how).await,
+            Verb::Backup(Backup::Resume(patience)) => pause::backup_again(global, patience).await,
+            Verb::Sync(verb) => pause::sync(global, verb).await,
             Verb::Storage(Storage::Check) => storage_check::check(global).await,
             Verb::Storage(Storage::Usage) => storage::usage(global).await,
             Verb::Storage(Storage::Ls { prefix }) => storage::ls(global, &prefix).await,

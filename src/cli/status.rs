@@ -292,10 +292,13 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> String {
         Some(Role::Passive) => ("sync", snapshot.sync.next_run_at),
         Some(Role::Promoting | Role::Fenced) | None => return String::new(),
     };
-    let next = [(what, at), ("verify", snapshot.verify.next_run_at)];
-    let next = next.into_iter().filter_map(|(what, at)| Some((what, at?)));
-    let next = next.map(|(what, at)| format!("{what} {}", until(at, now)));
-    next.collect::<Vec<_>>().join(" · ")
+    let due = |what: &str, at: Option<Timestamp>| Some(format!("{what} {}", until(at?, now)));
+    let first = match &snapshot.pause {
+        Some(pause) => Some(format!("{what} {}", pause.sentence(now))),
+        None => due(what, at),
+    };
+    let next = [first, due("verify", snapshot.verify.next_run_at)];
+    next.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod look;
 mod orders;
+mod pause;
 mod sweep;
 mod term;
 
@@ -40,8 +41,8 @@ pub(super) struct Control {
     /// The request stands in the `Hub` status, so a restart goes on with it.
     request_is_durable: bool,
     work: Option<Work>,
-    /// Requests of the command line for a backup that has not begun.
-    asked: Vec<String>,
+    /// Requests of the command line for a backup, or a sync, that has not begun.
+    asked: Vec<Ask>,
     /// Requests of the command line that write the journal.
     orders: Vec<Ask>,
     sweeping: Option<sweep::Sweeping>,
@@ -88,11 +89,11 @@ impl Control {
         stop: CancellationToken,
     ) -> Self {
         let me = HubId { name: shared.settings.hub.name.clone(), uid: hub_uid };
-        let timing = jobs::Timing::new(
-            shared.settings.clone(),
-            crate::clock::now(),
-            crate::clock::monotonic(),
-        );
+        let (now, monotonic) = (crate::clock::now(), crate::clock::monotonic());
+        let mut timing = jobs::Timing::new(shared.settings.clone(), now, monotonic);
+        if let Some(pause) = shared.board.read().pause {
+            timing.pause(pause, now, monotonic);
+        }
         let request = super::surface::remembered_request(&shared.board);
         Self {
             shared,
@@ -122,8 +123,8 @@ impl Control {
             if next == Next::Again {
                 continue;
             }
-            let rest =
-                self.timing.rest(self.shared.settings.storage.poll_interval, crate::clock::now());
+            let poll = self.shared.settings.storage.poll_interval;
+            let rest = self.timing.rest(poll, crate::clock::now(), crate::clock::monotonic());
             tokio::select! {
                 () = self.stop.cancelled() => return self.drain().await,
                 Some(nudge) = nudges.recv() => self.nudged(nudge).await,
@@ -164,6 +165,7 @@ impl Control {
         let facts = self.facts(journal);
         let decision = machine::decide(&facts);
         self.show(&decision, &facts);
+        self.follow_clocks(decision.state);
         if self.request.is_some() && !self.request_is_durable {
             self.request_is_durable = super::surface::publish_now(&self.shared).await;
             if !self.request_is_durable {
@@ -203,12 +205,14 @@ impl Control {
                     self.work.iter().for_each(|work| work.cancel.cancel());
                     self.cancel_sweep();
                 }
-                let asked = std::mem::take(&mut self.asked);
-                self.answer_refused(asked, &why).await;
+                self.refuse_asked(&why).await;
                 Ok(Next::Rest)
             }
             Action::Probe => Ok(self.probe().await),
-            Action::TakeTerm { epoch, request } => Ok(self.take_term(epoch, &request).await),
+            Action::TakeTerm { epoch, request } => {
+                self.refuse_asked(&why).await;
+                Ok(self.take_term(epoch, &request).await)
+            }
             Action::Open => Ok(self.open_term().await),
             Action::Activate => Ok(self.activate()),
             Action::Backup => Ok(self.backup().await),
@@ -216,8 +220,8 @@ impl Control {
             Action::Refuse(refusal) => Ok(self.refuse(refusal)),
             Action::Withdraw => {
                 // Whatever this hub still had in hand must not be finished.
-                let mut unanswered = std::mem::take(&mut self.asked);
-                unanswered.extend(self.orders.drain(..).map(|ask| ask.id));
+                let asked = self.asked.drain(..).chain(self.orders.drain(..));
+                let mut unanswered: Vec<String> = asked.map(|ask| ask.id).collect();
                 unanswered.extend(self.abort_sweeps());
                 if let Some(work) = self.work.take() {
                     work.handle.abort();
@@ -233,6 +237,11 @@ impl Control {
                 Err(DaemonError::Superseded)
             }
         }
+    }
+
+    async fn refuse_asked(&mut self, why: &str) {
+        let asked = std::mem::take(&mut self.asked).into_iter().map(|ask| ask.id).collect();
+        self.answer_refused(asked, why).await;
     }
 
     async fn answer_refused(&self, asked: Vec<String>, why: &str) {
@@ -269,9 +278,10 @@ impl Control {
             self.obey().await;
         }
         self.sweep();
-        let now = crate::clock::now();
-        super::surface::show_schedule(&self.shared.board, &self.timing);
-        if self.probe_again() || self.work.is_some() || !self.timing.backup_is_due(now) {
+        let (now, monotonic) = (crate::clock::now(), crate::clock::monotonic());
+        super::surface::show_schedule(&self.shared.board, &mut self.timing, now, monotonic);
+        let due = self.timing.backup_is_due(now, monotonic);
+        if self.probe_again() || self.work.is_some() || !due {
             return Next::Rest;
         }
         let (Some(opened), Some(writer)) = (&self.opened, self.writer()) else { return Next::Rest };
@@ -282,6 +292,7 @@ impl Control {
             opened.repository.clone(),
             opened.primary.clone(),
             writer,
+            self.asked.iter().find_map(|ask| ask.reason.clone()),
         );
         self.start(Job::Backup, cancel, job)
     }
@@ -294,10 +305,14 @@ impl Control {
         }
         let Some(opened) = &self.opened else { return Next::Rest };
         let backup = opened.repository.journal.lock().await.view().usable.clone();
-        let Some(backup) = backup else { return Next::Rest };
+        let Some(backup) = backup else {
+            self.refuse_asked("there is no backup to follow yet").await;
+            return Next::Rest;
+        };
         self.timing.look_at_newest(&opened.repository, &backup).await;
         let now = crate::clock::monotonic();
-        if self.work.is_some() || !self.timing.sync_is_due(backup.mark.slot, now) {
+        let promoting = self.request.is_some();
+        if self.work.is_some() || !self.timing.sync_is_due(backup.mark.slot, promoting, now) {
             return Next::Rest;
         }
         self.timing.sync_begins(backup.mark.slot, now);
@@ -314,24 +329,22 @@ impl Control {
         future: impl Future<Output = JobResult> + Send + 'static,
     ) -> Next {
         tracing::debug!(job = job.name(), "begins");
-        let answers = if job == Job::Backup { std::mem::take(&mut self.asked) } else { vec![] };
+        let answers = match job {
+            Job::Backup | Job::Sync => self.asked.drain(..).map(|ask| ask.id).collect(),
+            Job::Activation | Job::Probe => vec![],
+        };
         self.work = Some(Work { job, answers, handle: self.tasks.spawn(future), cancel });
         Next::Rest
     }
 
     async fn finish(&mut self, result: JobResult) {
         let Some(work) = self.work.take() else { return };
-        self.timing.ended(work.job, result, crate::clock::now(), crate::clock::monotonic());
+        self.timing.ended(work.job, result, crate::clock::monotonic());
         super::surface::job_ended(&self.shared.board);
         if work.answers.is_empty() {
             return;
         }
-        let run = self.shared.board.read().runs.into_iter().find(|run| run.what == "backup");
-        let outcome = run.as_ref().map_or(Outcome::Failed, |run| run.outcome);
-        let message = run.map_or_else(String::new, |run| match run.backup {
-            Some(backup) => format!("backup {backup}: {}", run.message),
-            None => run.message,
-        });
+        let (outcome, message) = orders::ended(&self.shared.board.read(), work.job);
         for id in work.answers {
             super::surface::answer(&self.shared, id, outcome, message.clone()).await;
         }

@@ -3,6 +3,7 @@
 //! A job takes what it needs, works to its end (or to the next object when it is cancelled) and tells
 //! the board what happened. What it decides for the roles, it decides in the journal.
 
+mod due;
 mod sweep;
 mod timing;
 
@@ -92,6 +93,7 @@ pub(super) async fn backup(
     repository: Arc<Repository>,
     primary: Arc<Mutex<Primary>>,
     writer: Writer,
+    reason: Option<String>,
 ) -> JobResult {
     let (at, begun) = (crate::clock::now(), crate::clock::monotonic());
     shared.board.update(|s| {
@@ -121,6 +123,13 @@ pub(super) async fn backup(
             tracing::error!(error = message, "backup failed");
             (Run { message, ..run }, vec![])
         }
+    };
+    let run = match reason {
+        Some(reason) => {
+            tracing::info!(reason, outcome = run.outcome.name(), "the backup was asked for");
+            Run { message: format!("{}; asked for: {reason}", run.message), ..run }
+        }
+        None => run,
     };
     if let Ok(done) = &result {
         shared.metrics.backup_phase(Phase::List, done.phases.capture);

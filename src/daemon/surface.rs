@@ -21,7 +21,7 @@ use crate::status::{Board, Frozen, MAX_BACKUPS, Outcome, Role, Run, Watermark};
 use crate::sync::{SyncError, Synced};
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const OTHER_WRITER: &str = "another process writes the status of this hub";
@@ -41,11 +41,13 @@ pub(super) fn router(settings: &Settings, board: &Board, metrics: &Arc<Metrics>)
 pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str, verify_every: Duration) {
     let before = hub.status.clone().unwrap_or_default();
     let verify = before.snapshot().map(|known| known.verify).unwrap_or_default();
-    let HubStatus { epoch, watermark, promotion, .. } = before;
+    let HubStatus { epoch, watermark, promotion, pause, answers, .. } = before;
     let promotion = promotion.unwrap_or_default();
     board.update(|s| {
         hub_uid.clone_into(&mut s.hub_id);
         s.epoch = epoch;
+        s.pause = pause;
+        s.answers = answers;
         s.watermark = watermark;
         s.verify = verify;
         s.verify.starting(verify_every, s.started_at);
@@ -127,6 +129,7 @@ pub(super) async fn publish_now(shared: &Shared) -> bool {
 pub(super) fn show_view(board: &Board, view: &View, me: &HubId) {
     board.update(|s| {
         s.epoch = s.epoch.max(view.epoch);
+        s.term_since = view.term.as_ref().map(|term| term.at);
         s.holder = view.holder.as_ref().map(|hub| hub.name.clone());
         let second = view.holder.as_ref().filter(|holder| holder.name == me.name && *holder != me);
         if second.is_some() {
@@ -147,7 +150,11 @@ pub(super) fn show_view(board: &Board, view: &View, me: &HubId) {
         if view.is_holder(me)
             && let Some(own) = own
         {
-            s.backup.last_success_at = s.backup.last_success_at.max(Some(own.at));
+            // One of the future is of a clock that was set back: it must not make the next one late.
+            let known = s.backup.last_success_at;
+            if known.is_none() || own.at <= crate::clock::now() {
+                s.backup.last_success_at = known.max(Some(own.at));
+            }
             s.backup.last_outcome.get_or_insert(if own.partial.is_empty() {
                 Outcome::Success
             } else {
@@ -253,11 +260,39 @@ fn holds_term(role: Option<Role>) -> bool {
     matches!(role, Some(Role::Primary | Role::Promoting))
 }
 
-pub(super) fn show_schedule(board: &Board, timing: &Timing) {
+pub(super) fn show_schedule(
+    board: &Board,
+    timing: &mut Timing,
+    now: Timestamp,
+    monotonic: Instant,
+) {
     board.update(|s| {
-        s.backup.next_run_at = Some(timing.backup_at().max(s.started_at));
-        let after = s.backup.last_success_at.or(s.role_since).unwrap_or(s.started_at);
-        s.backup.deadline_at = Some(timing.backup_deadline(after));
+        s.backup.next_run_at = timing.next_backup(now, monotonic);
+        // A success of an earlier term does not count in this one.
+        let in_term = s.newest.as_ref().is_some_and(|newest| newest.epoch == s.epoch);
+        let success = s.backup.last_success_at.filter(|_| in_term).or(s.term_since);
+        s.backup.deadline_at = timing.backup_deadline(success.unwrap_or(s.started_at), now);
+    });
+}
+
+pub(super) fn show_pause(shared: &Shared, timing: &Timing, now: Timestamp) {
+    let interval = shared.settings.passive.sync_interval;
+    shared.board.update(|s| {
+        let before = std::mem::replace(&mut s.pause, timing.paused().cloned());
+        if s.role != Some(Role::Passive) {
+            return;
+        }
+        match (before, &s.pause) {
+            (_, Some(pause)) => {
+                s.sync.next_run_at = pause.until;
+                s.sync.deadline_at = None;
+            }
+            (Some(_), None) => {
+                s.sync.next_run_at = Some(now);
+                s.sync.deadline_at = now.checked_add(interval * 3).ok();
+            }
+            (None, None) => {}
+        }
     });
 }
 
@@ -420,7 +455,7 @@ pub(super) async fn tell_events(shared: Shared, stop: CancellationToken) {
 
 pub(super) async fn answer(shared: &Shared, id: String, outcome: Outcome, message: String) {
     let outcome = outcome.name().to_owned();
-    shared.board.update(|s| s.answer = Some(Answer { id, outcome, message }));
+    shared.board.update(|s| s.add_answer(Answer { id, outcome, message }));
     publish_now(shared).await;
 }
 

@@ -402,11 +402,13 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Markup {
                     }
                     @match snapshot.role {
                         Some(Role::Primary) => {
-                            dt { "Next backup" } dd { (next(snapshot.backup.next_run_at, now)) }
+                            dt { "Next backup" }
+                            dd { (next(snapshot.backup.next_run_at, now)) (paused(snapshot, now)) }
                             dt { "Due by" } dd { (snapshot.backup.deadline_at.map_or("–".to_owned(), full)) }
                         },
                         Some(Role::Passive) => {
-                            dt { "Next sync" } dd { (next(snapshot.sync.next_run_at, now)) }
+                            dt { "Next sync" }
+                            dd { (next(snapshot.sync.next_run_at, now)) (paused(snapshot, now)) }
                             dt { "Due by" } dd { (snapshot.sync.deadline_at.map_or("–".to_owned(), full)) }
                         },
                         Some(Role::Promoting | Role::Fenced) | None => {},
@@ -430,6 +432,15 @@ fn verified(snapshot: &Snapshot, now: Timestamp) -> Markup {
         }
         @if facts.damaged_objects > 0 { " " span.tag.bad { (count(facts.damaged_objects)) " damaged" } }
         @if let Some(at) = facts.next_run_at { small { "next " (until(at, now)) } }
+    }
+}
+
+/// Why stands among what to do.
+fn paused(snapshot: &Snapshot, now: Timestamp) -> Markup {
+    html! {
+        @if let Some(pause) = &snapshot.pause {
+            " " span.tag.attention { (pause.sentence(now)) }
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use super::ask::Answer;
 use crate::object::Set;
 use crate::status::conditions::{State, conditions};
+use crate::status::pause::Pause;
 use crate::status::problem::Reason;
 use crate::status::{Role, Run, Snapshot, Watermark};
 use jiff::Timestamp;
@@ -88,8 +89,10 @@ pub struct HubStatus {
     pub restored_backup_time: Option<Timestamp>,
     /// Durable: the promotion goes on from here after a restart.
     pub promotion: Option<PromotionStatus>,
-    /// What the daemon did about the last request of the command line.
-    pub answer: Option<Answer>,
+    /// Durable: what an operator paused, until when and why. Absent: nothing is paused.
+    pub pause: Option<Pause>,
+    /// What the daemon did about the last requests of the command line, newest first.
+    pub answers: Vec<Answer>,
     /// Durable: how far the journal was verified. Never falls back.
     pub watermark: Option<Watermark>,
     /// Newest first.
@@ -225,7 +228,8 @@ impl HubStatus {
                 .filter(|_| passive)
                 .map(|held| held.at),
             promotion: promotion(snapshot),
-            answer: snapshot.answer.clone(),
+            pause: snapshot.pause.clone(),
+            answers: snapshot.answers.clone(),
             watermark,
             runs: snapshot.runs.iter().take(MAX_RUNS).map(run).collect(),
             conditions,
@@ -246,6 +250,8 @@ fn facts(snapshot: &Snapshot) -> serde_json::Value {
     const MAX_LISTED: usize = 20;
     let mut small = snapshot.clone();
     small.runs.truncate(MAX_RUNS);
+    // They stand beside it.
+    small.answers.clear();
     small.promotion.failed.truncate(MAX_LISTED);
     small.backup.failed_groups.truncate(MAX_LISTED);
     small.peers.truncate(MAX_LISTED);

@@ -327,20 +327,7 @@ fn primary(snapshot: &Snapshot) -> Vec<Gauge> {
                 .map(|state| (state.name(), number(standbys(snapshot, state).len() as u64))),
         ),
     ];
-    if let Some(deadline) = backup.deadline_at {
-        all.push(one(
-            "understudy_backup_deadline_timestamp_seconds",
-            "When the next success is due at the latest.",
-            time(Some(deadline)),
-        ));
-    }
-    if let Some(next) = backup.next_run_at {
-        all.push(one(
-            "understudy_backup_next_run_timestamp_seconds",
-            "When the next backup begins.",
-            time(Some(next)),
-        ));
-    }
+    all.extend(schedule(snapshot));
     if let Some(last) = backup.last_outcome {
         all.push(many(
             "understudy_backup_last_outcome",
@@ -351,6 +338,30 @@ fn primary(snapshot: &Snapshot) -> Vec<Gauge> {
     }
     let own = snapshot.newest.as_ref().filter(|newest| newest.hub == snapshot.hub);
     all.extend(own.map(last_backup).unwrap_or_default());
+    all
+}
+
+fn schedule(snapshot: &Snapshot) -> Vec<Gauge> {
+    let (backup, paused) = (&snapshot.backup, snapshot.pause.is_some());
+    let mut all = vec![one(
+        "understudy_backup_paused",
+        "1 while an operator has paused the schedule.",
+        flag(paused),
+    )];
+    if paused || backup.deadline_at.is_some() {
+        all.push(one(
+            "understudy_backup_deadline_timestamp_seconds",
+            "When the next success is due at the latest; 0 while paused.",
+            time(backup.deadline_at),
+        ));
+    }
+    if paused || backup.next_run_at.is_some() {
+        all.push(one(
+            "understudy_backup_next_run_timestamp_seconds",
+            "When the next backup begins; 0: not before somebody resumes the schedule.",
+            time(backup.next_run_at),
+        ));
+    }
     all
 }
 
@@ -402,11 +413,17 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
                 .map(|set| (set.name(), time(sync.restored.as_ref().map(|held| held.at)))),
         ),
     ];
-    if let Some(deadline) = sync.deadline_at {
+    let paused = snapshot.pause.is_some();
+    all.push(one(
+        "understudy_sync_paused",
+        "1 while an operator has paused the following of the primary.",
+        flag(paused),
+    ));
+    if paused || sync.deadline_at.is_some() {
         all.push(one(
             "understudy_sync_deadline_timestamp_seconds",
-            "When the next successful sync is due at the latest.",
-            time(Some(deadline)),
+            "When the next successful sync is due at the latest; 0 while paused.",
+            time(sync.deadline_at),
         ));
     }
     all

@@ -165,7 +165,7 @@ fn backup_current(snapshot: &Snapshot, problems: &[Problem], now: Timestamp) -> 
         let message = "only a primary makes backups".to_owned();
         return (State::Unknown, Reason::NotPrimary, message);
     }
-    or_problem(problems, &[Reason::BackupOverdue, Reason::NoBackup], || {
+    or_problem(problems, &[Reason::BackupOverdue, Reason::NoBackup, Reason::BackupPaused], || {
         let newest = snapshot.newest.as_ref().map_or(String::new(), |newest| {
             format!("backup {} of {}", newest.id, clock(newest.at, now))
         });
@@ -183,6 +183,7 @@ fn synced(snapshot: &Snapshot, problems: &[Problem], now: Timestamp) -> Verdict 
         Reason::SyncOverdue,
         Reason::SyncFailed,
         Reason::NoBackup,
+        Reason::SyncPaused,
         Reason::SyncPartial,
         Reason::PruneHeld,
     ];

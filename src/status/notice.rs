@@ -16,8 +16,10 @@ pub enum EventReason {
     BackupFailed,
     BackupOverdue,
     BackupPartial,
+    BackupPaused,
     BackupRecovered,
     BackupRefused,
+    BackupResumed,
     Fenced,
     PrimaryReturned,
     PrimarySilent,
@@ -33,6 +35,8 @@ pub enum EventReason {
     StorageUnavailable,
     SyncApplied,
     SyncFailed,
+    SyncPaused,
+    SyncResumed,
     WriterConflictDetected,
 }
 
@@ -48,6 +52,7 @@ impl EventReason {
             | Self::BackupFailed
             | Self::BackupOverdue
             | Self::BackupPartial
+            | Self::BackupPaused
             | Self::BackupRefused
             | Self::Fenced
             | Self::PrimarySilent
@@ -57,16 +62,19 @@ impl EventReason {
             | Self::PruneHeld
             | Self::StorageUnavailable
             | Self::SyncFailed
+            | Self::SyncPaused
             | Self::WriterConflictDetected => true,
             Self::ActivationRestored
             | Self::BackupRecovered
+            | Self::BackupResumed
             | Self::PrimaryReturned
             | Self::PromotionCompleted
             | Self::PromotionRequested
             | Self::PromotionStarted
             | Self::RoleDiffersFromConfig
             | Self::StorageRecovered
-            | Self::SyncApplied => false,
+            | Self::SyncApplied
+            | Self::SyncResumed => false,
         }
     }
 
@@ -76,9 +84,16 @@ impl EventReason {
             Self::BackupFailed
             | Self::BackupOverdue
             | Self::BackupPartial
+            | Self::BackupPaused
             | Self::BackupRecovered
-            | Self::BackupRefused => "Backup",
-            Self::BackupDamaged | Self::SyncApplied | Self::SyncFailed | Self::PruneHeld => "Sync",
+            | Self::BackupRefused
+            | Self::BackupResumed => "Backup",
+            Self::BackupDamaged
+            | Self::SyncApplied
+            | Self::SyncFailed
+            | Self::SyncPaused
+            | Self::SyncResumed
+            | Self::PruneHeld => "Sync",
             Self::ActivationRestored
             | Self::PromotionCompleted
             | Self::PromotionFailed
@@ -107,6 +122,7 @@ pub struct Notice {
 pub fn notices(old: &Snapshot, new: &Snapshot, now: Timestamp) -> Vec<Notice> {
     let mut told = began(old, new, now);
     told.extend(ended(old, new));
+    told.extend(paused(old, new, now));
     told.extend(moved(old, new));
     told.extend(synced(old, new));
     told
@@ -165,6 +181,22 @@ fn ended(old: &Snapshot, new: &Snapshot) -> Vec<Notice> {
         told.push(Notice { reason: EventReason::PrimaryReturned, note });
     }
     told
+}
+
+/// A pause that an earlier daemon has told of is no news; its end is, whoever sees it.
+fn paused(old: &Snapshot, new: &Snapshot, now: Timestamp) -> Option<Notice> {
+    let (paused, resumed) = match new.role? {
+        Role::Primary => (EventReason::BackupPaused, EventReason::BackupResumed),
+        Role::Passive => (EventReason::SyncPaused, EventReason::SyncResumed),
+        Role::Promoting | Role::Fenced => return None,
+    };
+    if old.pause == new.pause {
+        return None;
+    }
+    Some(match super::pause::problem(new, now) {
+        Some(problem) => Notice { reason: paused, note: problem.message },
+        None => Notice { reason: resumed, note: "the pause is over".to_owned() },
+    })
 }
 
 /// Changes of the role, as far as they are not problems.
@@ -275,5 +307,28 @@ mod tests {
     #[test]
     fn a_restart_is_no_news() {
         check(&samples::starting(), &samples::passive(), &[]);
+    }
+
+    #[test]
+    fn a_pause_is_told_when_it_begins_changes_and_ends() {
+        use super::super::samples::ago;
+        let pause = |since| {
+            let reason = "maintenance".to_owned();
+            Some(crate::status::pause::Pause { since, until: None, reason, epoch: 7 })
+        };
+        for (running, began, ended) in [
+            (samples::primary(), "BackupPaused", "BackupResumed"),
+            (samples::passive(), "SyncPaused", "SyncResumed"),
+        ] {
+            let paused = Snapshot { pause: pause(ago(9)), ..running.clone() };
+            check(&running, &paused, &[began]);
+            check(&paused, &paused, &[]);
+            check(&paused, &Snapshot { pause: pause(ago(1)), ..running.clone() }, &[began]);
+            check(&paused, &running, &[ended]);
+            let remembered = Snapshot { pause: pause(ago(9)), ..samples::starting() };
+            check(&remembered, &Snapshot { pause: pause(ago(9)), ..running.clone() }, &[]);
+        }
+        let promoted = Snapshot { pause: pause(ago(9)), ..samples::passive() };
+        check(&promoted, &samples::promoting(), &["PromotionStarted"]);
     }
 }

@@ -17,6 +17,7 @@ pub enum Reason {
     BackupFailed,
     BackupOverdue,
     BackupPartial,
+    BackupPaused,
     BackupSuspect,
     ConfigRejected,
     ConfigValid,
@@ -57,6 +58,7 @@ pub enum Reason {
     SyncFailed,
     SyncOverdue,
     SyncPartial,
+    SyncPaused,
     Unfenced,
     UnknownRecord,
     Verified,
@@ -67,7 +69,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason; the documentation lists them from here.
-    pub const ALL: [Reason; 51] = {
+    pub const ALL: [Reason; 53] = {
         use Reason as R;
         [
             R::BackupCurrent,
@@ -75,6 +77,7 @@ impl Reason {
             R::BackupFailed,
             R::BackupOverdue,
             R::BackupPartial,
+            R::BackupPaused,
             R::BackupSuspect,
             R::ConfigRejected,
             R::ConfigValid,
@@ -115,6 +118,7 @@ impl Reason {
             R::SyncFailed,
             R::SyncOverdue,
             R::SyncPartial,
+            R::SyncPaused,
             R::Unfenced,
             R::UnknownRecord,
             R::Verified,
@@ -185,6 +189,7 @@ pub(super) fn warning(reason: Reason, message: impl Into<String>, hint: Option<S
 pub fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
     let mut found = ownership(snapshot, now);
     found.extend(surroundings(snapshot, now));
+    found.extend(super::pause::problem(snapshot, now));
     found.extend(super::verification::problems(snapshot, now));
     match snapshot.role {
         Some(Role::Primary) => found.extend(primary(snapshot, now)),

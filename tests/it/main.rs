@@ -9,6 +9,7 @@ mod stage;
 
 mod annotation_promotes;
 mod api_faults;
+mod backup_pause;
 mod backup_round_trip;
 mod broken_histories;
 mod cli;

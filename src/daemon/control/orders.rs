@@ -1,6 +1,7 @@
-//! What the command line asks of the primary. All that is asked is answered, once it is done or when
+//! What the command line asks of this hub. All that is asked is answered, once it is done or when
 //! it cannot be.
 
+use super::super::jobs::Job;
 use super::super::surface;
 use super::Control;
 use crate::backup::sweeper::Wish;
@@ -10,7 +11,8 @@ use crate::repository::journal::JournalError;
 use crate::repository::record::Body;
 use crate::repository::rotation;
 use crate::retry;
-use crate::status::{Outcome, Role};
+use crate::status::words::full;
+use crate::status::{MAX_ANSWERS, Outcome, Role, Snapshot};
 
 impl Control {
     /// A backup is taken when its turn comes, and what writes the journal waits for a running one: no
@@ -22,34 +24,56 @@ impl Control {
         };
         let refused = match (role, frozen) {
             (_, Some(frozen)) => format!("{}; {}", frozen.message, frozen.hint),
-            (Some(Role::Primary), None) => {
-                match ask.verb {
-                    Verb::BackupRun => {
-                        self.timing.run_now();
-                        self.asked.push(ask.id);
-                    }
-                    Verb::BackupPrune => self.sweep_asked(ask.id, Wish::Rules).await,
-                    Verb::BackupDelete { backups } => {
-                        self.sweep_asked(ask.id, Wish::Delete(backups)).await;
-                    }
-                    Verb::BackupAck { .. } | Verb::KeyRotate { .. } => self.orders.push(ask),
-                }
-                return;
+            (Some(Role::Primary), None) if ask.verb.is_for_primary() => {
+                return self.take(ask).await;
             }
-            (Some(Role::Passive | Role::Promoting | Role::Fenced) | None, None) => {
+            (Some(Role::Passive), None) if !ask.verb.is_for_primary() => {
+                return self.take(ask).await;
+            }
+            (_, None) if ask.verb.is_for_primary() => {
                 format!("{} is not the primary, only the primary can do that", self.me.name)
             }
+            (_, None) => format!("{} is not passive, only a passive hub can do that", self.me.name),
         };
         surface::answer(&self.shared, ask.id, Outcome::Refused, refused).await;
     }
 
+    async fn take(&mut self, ask: Ask) {
+        match ask.verb {
+            Verb::BackupRun | Verb::SyncNow if self.asked.len() >= MAX_ANSWERS => {
+                let message = format!("{MAX_ANSWERS} requests of this kind wait already");
+                surface::answer(&self.shared, ask.id, Outcome::Refused, message).await;
+            }
+            Verb::BackupRun | Verb::SyncNow => {
+                self.timing.run_now();
+                self.asked.push(ask);
+            }
+            Verb::BackupPause { seconds } | Verb::SyncPause { seconds } => {
+                self.pause_asked(ask.id, seconds, ask.reason).await;
+            }
+            Verb::BackupResume | Verb::SyncResume => self.resume_asked(ask.id).await,
+            Verb::BackupPrune => self.sweep_asked(ask.id, Wish::Rules).await,
+            Verb::BackupDelete { backups } => {
+                self.sweep_asked(ask.id, Wish::Delete(backups)).await;
+            }
+            Verb::BackupAck { .. } | Verb::KeyRotate { .. } => self.orders.push(ask),
+        }
+    }
+
     /// Writes the journal: only while no job runs.
     pub(super) async fn obey(&mut self) {
-        for Ask { id, verb } in std::mem::take(&mut self.orders) {
+        for Ask { id, verb, reason: _ } in std::mem::take(&mut self.orders) {
             let done = match verb {
                 Verb::BackupAck { slot } => self.acknowledge(slot).await,
                 Verb::KeyRotate { force } => self.rotate(force).await,
-                Verb::BackupRun | Verb::BackupPrune | Verb::BackupDelete { .. } => continue,
+                Verb::BackupRun
+                | Verb::BackupPause { .. }
+                | Verb::BackupResume
+                | Verb::BackupPrune
+                | Verb::BackupDelete { .. }
+                | Verb::SyncNow
+                | Verb::SyncPause { .. }
+                | Verb::SyncResume => continue,
             };
             let (outcome, message) = match done {
                 Ok(message) => (Outcome::Success, message),
@@ -105,5 +129,40 @@ impl Control {
         } else {
             Err(not_allowed("another hub has taken over; what was written may not count"))
         }
+    }
+}
+
+/// How the job ended that somebody waits for.
+pub(super) fn ended(seen: &Snapshot, job: Job) -> (Outcome, String) {
+    let last = |what| seen.runs.iter().find(|run| run.what == what);
+    let (outcome, message) = match job {
+        Job::Backup => last("backup").map_or((Outcome::Failed, String::new()), |run| {
+            let message = match &run.backup {
+                Some(backup) => format!("backup {backup}: {}", run.message),
+                None => run.message.clone(),
+            };
+            (run.outcome, message)
+        }),
+        Job::Sync => match (seen.sync.last_outcome, &seen.sync.restored) {
+            (Some(Outcome::Unchanged), Some(held)) => {
+                (Outcome::Success, format!("backup {} stands here already", held.id))
+            }
+            (Some(Outcome::Changed), Some(held)) => {
+                let message = last("sync").map_or("", |run| &run.message);
+                (Outcome::Success, format!("backup {} stands here: {message}", held.id))
+            }
+            (outcome, _) => {
+                let message = last("sync").map_or_else(String::new, |run| run.message.clone());
+                (outcome.unwrap_or(Outcome::Failed), message)
+            }
+        },
+        Job::Activation | Job::Probe => (Outcome::Success, String::new()),
+    };
+    match &seen.pause {
+        Some(pause) => {
+            let until = pause.until.map_or_else(|| "somebody resumes it".to_owned(), full);
+            (outcome, format!("{message}; the schedule stays paused until {until}"))
+        }
+        None => (outcome, message),
     }
 }

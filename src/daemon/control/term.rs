@@ -126,7 +126,7 @@ impl Control {
         match open.await {
             Ok(slot) => {
                 self.own_open = Some((epoch, slot));
-                self.timing.opened(crate::clock::now());
+                self.timing.opened();
                 Next::Again
             }
             Err(error) => {

@@ -1,11 +1,13 @@
 //! When each job is due.
 
+use super::due::{Due, Passed};
 use super::{Job, JobResult};
 use crate::config::settings::Settings;
 use crate::repository::Repository;
 use crate::repository::chain::Backup;
 use crate::repository::layout::{RECORD_LIMIT, journal_key};
-use jiff::{SignedDuration, Timestamp};
+use crate::status::pause::Pause;
+use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +20,10 @@ const MAX_DOUBLINGS: u32 = 5;
 
 pub(in crate::daemon) struct Timing {
     settings: Arc<Settings>,
-    /// The next backup; `None` until the schedule was asked.
-    backup_at: Timestamp,
+    backup: Due,
     sync_at: Instant,
+    /// A sync at once, also during a pause.
+    sync_asked: bool,
     /// The last backup that a sync was begun for.
     synced: Option<u64>,
     activation_at: Instant,
@@ -40,11 +43,13 @@ impl Timing {
         now: Timestamp,
         monotonic: Instant,
     ) -> Self {
-        let backup_at = settings.schedule.cron.next_after(now);
+        let schedule = &settings.schedule;
+        let backup = Due::new(schedule.cron.clone(), schedule.jitter, schedule.timeout, now);
         Self {
             settings,
-            backup_at,
+            backup,
             sync_at: monotonic,
+            sync_asked: false,
             synced: None,
             activation_at: monotonic,
             probe_at: monotonic,
@@ -56,50 +61,69 @@ impl Timing {
     }
 
     /// This process may write from now on: a first backup at once, if the configuration wants it.
-    pub(in crate::daemon) fn opened(&mut self, now: Timestamp) {
+    pub(in crate::daemon) fn opened(&mut self) {
         if self.settings.schedule.on_start {
-            self.backup_at = now;
+            self.backup.want();
         }
     }
 
     pub(in crate::daemon) fn run_now(&mut self) {
-        self.backup_at = Timestamp::MIN;
-        self.synced = None;
+        self.backup.ask();
+        self.sync_asked = true;
     }
 
-    pub(in crate::daemon) fn backup_at(&self) -> Timestamp {
-        self.backup_at
+    /// Follows the clocks; to be called in every turn.
+    pub(in crate::daemon) fn look(&mut self, now: Timestamp, monotonic: Instant) -> Passed {
+        self.backup.look(now, monotonic)
     }
 
-    /// The second scheduled time from now, plus the time that a backup may take: later than that no
-    /// backup is on time.
-    pub(in crate::daemon) fn backup_deadline(&self, after: Timestamp) -> Timestamp {
-        let cron = &self.settings.schedule.cron;
-        let second = cron.next_after(cron.next_after(after));
-        second.checked_add(self.settings.schedule.timeout).unwrap_or(Timestamp::MAX)
+    /// One pause holds back whatever this hub does in its role: a term gives it one role.
+    pub(in crate::daemon) fn pause(&mut self, pause: Pause, now: Timestamp, monotonic: Instant) {
+        self.backup.pause(pause, now, monotonic);
     }
 
-    pub(in crate::daemon) fn backup_is_due(&self, now: Timestamp) -> bool {
-        now >= self.backup_at
+    pub(in crate::daemon) fn resume(&mut self, now: Timestamp) -> Option<Pause> {
+        self.backup.resume(now)
     }
 
-    /// Runs that were missed meanwhile are this one.
+    pub(in crate::daemon) fn paused(&self) -> Option<&Pause> {
+        self.backup.paused()
+    }
+
+    /// None: not before somebody asks for it.
+    pub(in crate::daemon) fn next_backup(
+        &self,
+        now: Timestamp,
+        monotonic: Instant,
+    ) -> Option<Timestamp> {
+        self.backup.next(now, monotonic)
+    }
+
+    /// `success`: the last one, or the term's begin.
+    pub(in crate::daemon) fn backup_deadline(
+        &mut self,
+        success: Timestamp,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        self.backup.deadline(success, now)
+    }
+
+    pub(in crate::daemon) fn backup_is_due(&self, now: Timestamp, monotonic: Instant) -> bool {
+        self.backup.is_due(now, monotonic)
+    }
+
     pub(in crate::daemon) fn backup_begins(&mut self, now: Timestamp) {
-        let next = self.settings.schedule.cron.next_after(now);
-        self.backup_at = next.checked_add(self.jitter()).unwrap_or(next);
+        self.backup.begins(now, crate::clock::random());
     }
 
-    fn jitter(&self) -> SignedDuration {
-        let limit = self.settings.schedule.jitter.as_millis().max(1);
-        let milliseconds = crate::clock::random() % limit;
-        SignedDuration::from_millis(i64::try_from(milliseconds).unwrap_or_default())
-    }
-
-    pub(in crate::daemon) fn sync_is_due(&self, slot: u64, now: Instant) -> bool {
-        self.synced != Some(slot) || now >= self.sync_at
+    /// A promotion that was asked for does not wait for a pause to end.
+    pub(in crate::daemon) fn sync_is_due(&self, slot: u64, promoting: bool, now: Instant) -> bool {
+        let allowed = promoting || self.paused().is_none();
+        self.sync_asked || (allowed && (self.synced != Some(slot) || now >= self.sync_at))
     }
 
     pub(in crate::daemon) fn sync_begins(&mut self, slot: u64, now: Instant) {
+        self.sync_asked = false;
         self.synced = Some(slot);
         self.sync_at = now + self.settings.passive.sync_interval;
     }
@@ -131,13 +155,7 @@ impl Timing {
         now >= self.activation_at
     }
 
-    pub(in crate::daemon) fn ended(
-        &mut self,
-        job: Job,
-        result: JobResult,
-        now: Timestamp,
-        monotonic: Instant,
-    ) {
+    pub(in crate::daemon) fn ended(&mut self, job: Job, result: JobResult, monotonic: Instant) {
         if job == Job::Probe {
             if result == JobResult::Done {
                 self.probed(monotonic);
@@ -148,21 +166,25 @@ impl Timing {
         self.failures = if result == JobResult::Failed { self.failures + 1 } else { 0 };
         match (job, result) {
             // After a promotion the first backup of the term comes at once, whatever the schedule says.
-            (Job::Activation, JobResult::Done) => self.backup_at = now,
+            (Job::Activation, JobResult::Done) => self.backup.ask(),
             (Job::Backup, JobResult::Done) => self.unswept = true,
             (_, JobResult::Done) | (Job::Probe, _) => {}
             (Job::Activation, JobResult::Failed) => self.activation_at = monotonic + RETRY_AFTER,
-            (Job::Backup, JobResult::Failed) => {
-                self.backup_at = self.backup_at.min(now.checked_add(wait).unwrap_or(now));
-            }
+            (Job::Backup, JobResult::Failed) => self.backup.failed(monotonic, wait),
             (Job::Sync, JobResult::Failed) => self.sync_at = self.sync_at.min(monotonic + wait),
         }
     }
 
     /// How long the control loop may rest when nothing wakes it.
-    pub(in crate::daemon) fn rest(&self, poll: Duration, now: Timestamp) -> Duration {
-        let until = Duration::try_from(self.backup_at.duration_since(now)).unwrap_or(poll);
-        poll.min(until.max(Duration::from_millis(100)))
+    pub(in crate::daemon) fn rest(
+        &self,
+        poll: Duration,
+        now: Timestamp,
+        monotonic: Instant,
+    ) -> Duration {
+        let next = self.backup.next(now, monotonic).filter(|next| *next > now);
+        let until = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
+        poll.min(until.unwrap_or(poll).max(Duration::from_millis(100)))
     }
 
     /// Learns id and age of the newest usable backup; one request a backup.
