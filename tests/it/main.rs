@@ -11,6 +11,7 @@ mod annotation_promotes;
 mod api_faults;
 mod backup_pause;
 mod backup_round_trip;
+mod backup_times_out;
 mod broken_histories;
 mod cli;
 mod cli_storage;
