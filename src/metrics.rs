@@ -323,6 +323,7 @@ mod tests {
             "storage_backups 48",
             "storage_clock_skew_seconds 0.1",
             "storage_last_probe_timestamp_seconds 1795196212",
+            "storage_newest_backup_suspect 0",
             "storage_newest_backup_timestamp_seconds 1795195800",
             "storage_oldest_backup_timestamp_seconds 1792690632",
             "storage_up 1",

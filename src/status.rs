@@ -10,6 +10,7 @@
 
 mod board;
 pub mod conditions;
+mod newest;
 pub mod notice;
 pub mod pause;
 mod peer;
@@ -98,6 +99,9 @@ pub struct Snapshot {
     pub backup: BackupFacts,
     /// Newest backup in the storage, whoever wrote it.
     pub newest: Option<BackupSummary>,
+    /// Newest backup that a standby may use, while the newest of all is suspect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<BackupSummary>,
     /// Newest first, at most [`MAX_BACKUPS`]. Behind `/api/v1/backups` only: it would make the
     /// `Hub` resource large.
     #[serde(skip)]
@@ -172,6 +176,7 @@ impl Snapshot {
             kubernetes_error: None,
             backup: BackupFacts::default(),
             newest: None,
+            in_force: None,
             backups: Arc::default(),
             backups_in_storage: 0,
             oldest_backup_at: None,
@@ -185,6 +190,12 @@ impl Snapshot {
             loops: BTreeMap::new(),
             runs: Vec::new(),
         }
+    }
+
+    /// What a standby holds or is to hold, and what a promotion starts from.
+    pub fn usable(&self) -> Option<&BackupSummary> {
+        let newest = self.newest.as_ref().filter(|newest| newest.suspect.is_none());
+        self.in_force.as_ref().or(newest)
     }
 
     /// The hub that holds the term as far as its heartbeat tells, unless it is this one.

@@ -7,6 +7,7 @@
 //! behind the commit and no term above ours stands there.
 
 pub mod changes;
+mod guard;
 mod levels;
 mod merge;
 pub mod retention;

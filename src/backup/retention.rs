@@ -2,8 +2,10 @@
 //!
 //! Rules only ever keep: a backup may go when no rule keeps it. Whatever the rules say, or whoever
 //! asks, the last three stay, the newest that a standby may use, what the current term started from
-//! until it has a backup of its own, and the backup that a suspect one is compared with.
+//! until it has a backup of its own, the backup that a suspect one is compared with, and, while the
+//! newest is suspect, the day before that one.
 
+use super::guard;
 use crate::config::settings::Retention;
 use crate::repository::layout::backup_id;
 use crate::repository::ledger::Offered;
@@ -77,7 +79,12 @@ fn judge(
     protected: &[u64],
     mut rule: impl FnMut(usize, u64, Timestamp) -> Option<String>,
 ) -> Vec<Verdict> {
-    let usable = offered.iter().rfind(|(_, backup)| !backup.suspect).map(|(slot, _)| *slot);
+    let newest_usable = offered.iter().rfind(|(_, backup)| !backup.suspect);
+    let usable = newest_usable.map(|(slot, _)| *slot);
+    // What else the next backup is compared with.
+    let compared = newest_usable
+        .filter(|_| offered.last_key_value().is_some_and(|(_, newest)| newest.suspect))
+        .map(|(_, usable)| usable.at);
     // The newest suspect one that stays and of which the reference was not met yet.
     let mut suspect = None;
     let verdict = |(index, (slot, backup)): (usize, (&u64, &Offered))| {
@@ -96,7 +103,10 @@ fn judge(
             .as_ref()
             .filter(|_| !backup.suspect)
             .map(|id| format!("the suspect backup {id} is compared with it"));
-        let why = always.or(ruled).or(reference);
+        let day = compared
+            .filter(|usable| !backup.suspect && usable.duration_since(at) <= guard::WINDOW)
+            .map(|_| "the newest is suspect, and the day before that stays".to_owned());
+        let why = always.or(ruled).or(reference).or(day);
         if !backup.suspect {
             suspect = None;
         } else if why.is_some() {
@@ -186,7 +196,8 @@ mod tests {
     #[test]
     fn the_newest_usable_one_stays_behind_any_number_of_suspect_ones() {
         let all = history(&[20, 19, 18, 17, 16, 15]);
-        kept("six suspect ones", &all, &Retention::default(), &[], &[20, 19, 18, 14]);
+        let day = [20, 19, 18, 14, 13, 12];
+        kept("six suspect ones, and a day before", &all, &Retention::default(), &[], &day);
     }
 
     #[test]
@@ -198,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_always_stays_is_refused_to_whoever_asks_and_says_why() {
-        let named = [20, 18, 15, 14, 7, 6].into();
+        let named = [20, 18, 15, 14, 12, 7, 6].into();
         let verdicts = plan_deletion(&history(&[20, 19, 18, 17, 16, 8]), &[6], &named);
         let of = |slot| verdicts.iter().find(|verdict| verdict.slot == slot).unwrap();
         let last = "the last 3 always stay";
@@ -206,7 +217,8 @@ mod tests {
             (20, Some(last)),
             (18, Some(last)),
             (15, Some("the newest that a standby may use")),
-            (14, None),
+            (14, Some("the newest is suspect, and the day before that stays")),
+            (12, None),
             (7, Some("the suspect backup 20261114-120000-8 is compared with it")),
             (6, Some("the current term started from it")),
         ] {

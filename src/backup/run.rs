@@ -2,6 +2,7 @@
 
 use super::BackupError;
 use super::changes::{Catalogue, Changes, Unlisted};
+use super::guard;
 use super::levels::{holds, sets_that_need, sets_to_write_anew};
 use super::merge::{Merger, Tails};
 use super::sealer::{RunHeader, Sealer, Wanted};
@@ -43,6 +44,8 @@ pub struct Primary {
     keys: Arc<Keys>,
     selection: Selection,
     record_unchanged: bool,
+    /// By more than this fraction a set does not shrink without somebody looking.
+    max_shrink: f64,
     /// The slot of the backup that it describes, and the catalogue.
     catalogue: Option<(u64, Catalogue)>,
     /// Kinds whose store was compared, and whether they share the main one.
@@ -101,6 +104,7 @@ impl Primary {
         keys: Arc<Keys>,
         selection: Selection,
         record_unchanged: bool,
+        max_shrink: f64,
     ) -> Self {
         Self {
             client,
@@ -108,6 +112,7 @@ impl Primary {
             keys,
             selection,
             record_unchanged,
+            max_shrink,
             catalogue: None,
             proven: BTreeMap::new(),
             to_renew: BTreeSet::new(),
@@ -160,7 +165,9 @@ impl Primary {
             }
             _ => {
                 let anew = plan.full.clone();
-                let commit = commit(plan, &changes, tails, before.as_deref());
+                let mut commit = commit(plan, &changes, tails, before.as_deref());
+                commit.suspect =
+                    guard::suspect(&commit, journal.lock().await.view(), self.max_shrink);
                 done.slot = publish(journal, writer, commit).await?;
                 self.to_renew.retain(|set| !anew.contains(set));
                 self.to_renew.extend(damaged);

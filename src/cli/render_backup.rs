@@ -4,14 +4,16 @@ use super::render::{Align, Column, Output, envelope, plain, table};
 use crate::object::{GroupResource, Set};
 use crate::repository::chain::Backup;
 use crate::repository::layout::{journal_key, pack_key};
-use crate::repository::record::{Record, SetContents};
+use crate::repository::record::{Body, Commit, Record, SetContents};
 use crate::repository::verify::Fault;
 use crate::status::words::{age_of, bytes, count, full, plural};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// `record` is the one of `backup`.
+const NOT_APPLIED: &str = "standbys apply it after: understudy backup ack";
+
+/// `record` is the one of `backup`, which is not suspect any more once it is acknowledged.
 pub fn description(
     record: &Record,
     backup: &Backup,
@@ -38,7 +40,7 @@ fn description_json(record: &Record, backup: &Backup) -> Value {
         "hub": backup.hub, "epoch": backup.epoch, "incarnation": record.incarnation,
         "writer": record.writer, "key": record.key, "repository": record.repository,
         "cut": commit.cut, "rules": commit.rules, "sets": sets,
-        "suspect": commit.suspect,
+        "suspect": commit.suspect, "acknowledged": acknowledged(record, backup),
         "partial": commit.partial.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
@@ -66,9 +68,10 @@ fn description_text(record: &Record, backup: &Backup, now: Timestamp) -> String 
         apart => format!("apart from it, as they have a store of their own: {}", kinds(apart)),
     };
     line("cut", &format!("revision {}, {apart}", cut.revision));
-    match &commit.suspect {
-        Some(why) => line("suspect", &format!("{why}; standbys do not apply it")),
-        None => line("suspect", "no"),
+    match (&commit.suspect, acknowledged(record, backup)) {
+        (Some(why), _) => line("suspect", &format!("{why}; {NOT_APPLIED} {}", backup.id())),
+        (None, Some(why)) => line("suspect", &format!("no more, it was acknowledged: {why}")),
+        (None, None) => line("suspect", "no"),
     }
     match &*commit.partial {
         [] => line("partial", "no"),
@@ -82,6 +85,12 @@ fn description_text(record: &Record, backup: &Backup, now: Timestamp) -> String 
     let all = plural(commit.packs().count(), "pack", "packs");
     line("holds", &format!("{} objects, {} in {all}", count(objects), bytes(size)));
     format!("{text}\n{}\n{}\n{}", sets_table(backup), kinds_table(backup), packs_table(backup))
+}
+
+/// Why the backup was suspect, if it is not any more.
+fn acknowledged<'a>(record: &'a Record, backup: &Backup) -> Option<&'a str> {
+    let Body::Commit(Commit { suspect, .. }) = &record.body else { return None };
+    suspect.as_deref().filter(|_| backup.commit.suspect.is_none())
 }
 
 fn sets_table(backup: &Backup) -> String {
@@ -332,11 +341,15 @@ resources      1  packs/7-12-00000000000000000000000003      3    3.0 KiB
         let text = description(&record, &backup, Output::Table, now()).unwrap();
         for line in [
             "cut         revision 123456, apart from it, as they have a store of their own: events",
-            "suspect     resources shrank by 40 %; standbys do not apply it",
+            "suspect     resources shrank by 40 %; standbys apply it after: understudy backup ack 20261120-173000-42",
             "partial     carried over from their last complete listing: deployments.apps, *.apps",
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is not in\n{text}");
         }
+        backup.commit.suspect = None;
+        let text = description(&record, &backup, Output::Table, now()).unwrap();
+        let line = "suspect     no more, it was acknowledged: resources shrank by 40 %";
+        assert!(text.lines().any(|there| there == line), "{text}");
     }
 
     #[test]

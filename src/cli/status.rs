@@ -206,7 +206,7 @@ fn sets(snapshot: &Snapshot, now: Timestamp) -> String {
         ];
         let restored = snapshot.sync.restored.as_ref();
         let rows = Set::ALL.map(|set| {
-            let held = if set == Set::Activation { newest } else { restored };
+            let held = if set == Set::Activation { snapshot.usable() } else { restored };
             let (here, last) = if set == Set::Activation {
                 ("held back".to_owned(), "restored only at promotion".to_owned())
             } else {

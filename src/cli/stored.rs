@@ -23,7 +23,7 @@ pub(super) struct Stored {
     keys: Arc<Keys>,
 }
 
-/// A commit with the record around it.
+/// A commit with the record around it; the backup is not suspect any more once it is acknowledged.
 pub(super) struct Committed {
     pub(super) record: Box<Record>,
     pub(super) backup: Arc<Backup>,
@@ -105,9 +105,11 @@ impl Stored {
     /// The backup whose commit stands in the slot, if it counts.
     pub(super) async fn committed(&self, slot: u64) -> Result<Option<Committed>, Failure> {
         let Some((record, mark)) = self.journal.backup(slot).await? else { return Ok(None) };
-        Ok(commit(&record)
-            .map(|commit| Backup::of(&record, commit, mark))
-            .map(|backup| Committed { backup: Arc::new(backup), record }))
+        let Some(commit) = commit(&record) else { return Ok(None) };
+        let mut backup = Backup::of(&record, commit, mark);
+        let suspect = self.view().ledger.offered.get(&slot).is_some_and(|offered| offered.suspect);
+        backup.commit.suspect.take_if(|_| !suspect);
+        Ok(Some(Committed { backup: Arc::new(backup), record }))
     }
 
     /// Whether a backup was retired since it was found: then packs may be missing that were there. Reads

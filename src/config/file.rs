@@ -112,6 +112,8 @@ pub(super) struct Schedule {
     pub timeout: Time,
     pub on_start: Option<bool>,
     pub record_unchanged: Option<bool>,
+    /// A set that shrinks by more makes the backup suspect.
+    pub max_shrink: Option<Share>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]

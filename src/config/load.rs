@@ -96,6 +96,10 @@ mod tests {
         assert_eq!(settings.storage.probe_interval, Duration::from_mins(1));
         assert_eq!(settings.schedule.cron.to_string(), "*/30 * * * * UTC");
         assert!(settings.schedule.on_start && settings.schedule.record_unchanged);
+        assert_eq!(
+            (settings.schedule.jitter, settings.schedule.max_shrink),
+            (Duration::from_secs(30), 0.3)
+        );
         assert_eq!(settings.retention.keep_last, 48);
         assert!(settings.passive.prune);
         assert_eq!((settings.passive.max_deletes, settings.passive.max_shrink), (500, 0.3));
@@ -143,7 +147,7 @@ mod tests {
     #[test]
     fn all_errors_are_told_at_once_with_their_lines() {
         check_file(
-            "apiVersion: understudy.dev/v2\nkind: HubConfig\nhub:\n  nmae: eu-1\n  name: Eu_1\n  pair: 7\n  heartbeat: 30\nstorage:\n  s3: {bukcet: b, endpoint: minio:9000}\nencryption:\npresets: [ocn]\nsets:\n  resources:\n    include:\n      - {kinds: A}\n      - {kind: A}\n      - {labels: \"a within (b)\"}\n      - {}\npassive: {maxShrink: 130%, prune: all}\nschedule: {cron: \"0 0 30 2 *\", timezone: Mars}\nnotify: {}\n",
+            "apiVersion: understudy.dev/v2\nkind: HubConfig\nhub:\n  nmae: eu-1\n  name: Eu_1\n  pair: 7\n  heartbeat: 30\nstorage:\n  s3: {bukcet: b, endpoint: minio:9000}\nencryption:\npresets: [ocn]\nsets:\n  resources:\n    include:\n      - {kinds: A}\n      - {kind: A}\n      - {labels: \"a within (b)\"}\n      - {}\npassive: {maxShrink: 130%, prune: all}\nschedule: {cron: \"0 0 30 2 *\", timezone: Mars, maxShrink: 1/3}\nnotify: {}\n",
             &[],
             &[
                 "1: apiVersion: \"understudy.dev/v2\" is not known to this version; write apiVersion: understudy.dev/v1alpha1",
@@ -161,6 +165,7 @@ mod tests {
                 "18: sets.resources.include[3]: this rule names nothing and would match every object; write {group: \"*\"} if that is meant",
                 "19: passive.maxShrink: \"130%\" is not a share; write it from 0% to 100%",
                 "19: passive.prune: \"all\" is not known here; write none or restored",
+                "20: schedule.maxShrink: \"1/3\" is not a share; write it from 0% to 100%",
                 "20: schedule.timezone: there is no time zone \"Mars\"; write a name such as UTC or Europe/Berlin",
                 "20: schedule.cron: \"0 0 30 2 *\" never fires: no month has such a day; write minute, hour, day of month, month and day of week, such as \"*/30 * * * *\"",
                 "21: notify: unknown key; known here: apiVersion, kind, hub, kubernetes, storage, encryption, presets, sets, schedule, retention, passive, promotion, objectives, http, log",

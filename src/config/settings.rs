@@ -125,6 +125,8 @@ pub struct Schedule {
     pub on_start: bool,
     /// Write a record also when nothing changed, so that the age of the data stays young.
     pub record_unchanged: bool,
+    /// Fraction, 0.0 to 1.0, by which a set may shrink before the backup is suspect.
+    pub max_shrink: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

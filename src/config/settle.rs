@@ -235,8 +235,15 @@ impl Notes<'_> {
     }
 
     fn schedule(&mut self, written: file::Schedule) -> Schedule {
-        let file::Schedule { cron, timezone, jitter, timeout, on_start, record_unchanged } =
-            written;
+        let file::Schedule {
+            cron,
+            timezone,
+            jitter,
+            timeout,
+            on_start,
+            record_unchanged,
+            max_shrink,
+        } = written;
         let (default, utc) = ("*/30 * * * *", "UTC");
         let zone = timezone.as_deref().unwrap_or(utc);
         if let Err(why) = Cron::parse(default, zone) {
@@ -258,6 +265,7 @@ impl Notes<'_> {
             timeout: self.time("schedule.timeout", timeout, Duration::from_mins(20)),
             on_start: on_start.unwrap_or(true),
             record_unchanged: record_unchanged.unwrap_or(true),
+            max_shrink: max_shrink.map_or(0.3, |share| share.0),
         }
     }
 

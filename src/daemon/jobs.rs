@@ -150,13 +150,20 @@ pub(super) async fn backup(
 }
 
 fn backup_run(run: Run, done: &BackupDone, newest: Option<&Backup>) -> Run {
-    let id = newest.filter(|backup| backup.mark.slot == done.slot).map(Backup::id);
+    let newest = newest.filter(|backup| backup.mark.slot == done.slot);
+    let id = newest.map(Backup::id);
     let outcome = if done.failed.is_empty() { Outcome::Success } else { Outcome::Partial };
-    let message = if done.failed.is_empty() {
+    let mut message = if done.failed.is_empty() {
         format!("{} changed, {} packs", done.changed, done.packs)
     } else {
         format!("could not be listed: {}", done.failed.join(", "))
     };
+    let suspect = newest.and_then(|backup| backup.commit.suspect.as_ref());
+    if let (Some(why), Some(id)) = (suspect, &id) {
+        message =
+            format!("{message}; SUSPECT, {why}; if it is in order: understudy backup ack {id}");
+        tracing::warn!(backup = id, why, "the backup is suspect, standbys do not apply it");
+    }
     tracing::info!(
         backup = id,
         outcome = outcome.name(),

@@ -142,6 +142,11 @@ pub(super) fn show_view(board: &Board, view: &View, me: &HubId) {
             s.watermark = Some(Watermark { slot: last.slot, digest: last.sha256.to_string() });
         }
         s.newest = view.backups.last().cloned();
+        s.in_force = view
+            .usable
+            .as_ref()
+            .filter(|usable| view.newest.as_ref().is_some_and(|n| n.mark != usable.mark))
+            .map(|usable| usable.summary(&[]));
         s.backups = view.backups.iter().rev().take(MAX_BACKUPS).cloned().collect();
         let offered = &view.ledger.offered;
         s.backups_in_storage = offered.len();

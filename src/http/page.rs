@@ -284,7 +284,7 @@ fn sets(snapshot: &Snapshot, now: Timestamp) -> Markup {
                                 } @else {
                                     td { (or_dash(restored.map(|backup| backup.id.as_str()))) }
                                 }
-                                @let held = if set == Set::Activation { newest } else { restored };
+                                @let held = if set == Set::Activation { snapshot.usable() } else { restored };
                                 td.number { (held.map_or("–".to_owned(), |backup| age_of(backup.at, now))) }
                             }
                             td.number { (summary.map_or("–".to_owned(), |set| count(set.objects))) }

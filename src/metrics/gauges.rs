@@ -229,6 +229,11 @@ fn repository(snapshot: &Snapshot) -> Vec<Gauge> {
             "Creation time of the newest backup in the repository, whoever wrote it.",
             time(snapshot.newest.as_ref().map(|newest| newest.at)),
         ),
+        one(
+            "understudy_storage_newest_backup_suspect",
+            "1 while the newest backup lost so much that standbys wait for an acknowledgement.",
+            flag(snapshot.newest.as_ref().is_some_and(|newest| newest.suspect.is_some())),
+        ),
     ]
 }
 

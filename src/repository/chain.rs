@@ -57,6 +57,10 @@ pub struct View {
     pub base: Option<Arc<Backup>>,
     /// Newer than the newest usable one, and to be acknowledged; oldest first.
     pub suspects: Vec<Arc<Backup>>,
+    /// Slot of the last backup that was acknowledged; 0: none was. What was there before is no measure
+    /// for what comes after it.
+    #[serde(default)]
+    pub acknowledged: u64,
     /// The newest that are offered, oldest first.
     pub backups: Vec<BackupSummary>,
     pub ledger: Ledger,
@@ -295,7 +299,15 @@ impl View {
     }
 
     fn acknowledge(&mut self, slot: u64) {
-        self.usable = self.suspects.iter().find(|suspect| suspect.mark.slot == slot).cloned();
+        self.acknowledged = slot;
+        if let Some(found) = self.suspects.iter().find(|suspect| suspect.mark.slot == slot) {
+            let commit = Commit { suspect: None, ..found.commit.clone() };
+            let backup = Arc::new(Backup { commit, ..(**found).clone() });
+            if self.newest.as_ref().is_some_and(|newest| newest.mark.slot == slot) {
+                self.newest = Some(backup.clone());
+            }
+            self.usable = Some(backup);
+        }
         self.suspects.retain(|suspect| suspect.mark.slot > slot);
         if let Some(offered) = self.ledger.offered.get_mut(&slot) {
             offered.suspect = false;
@@ -573,10 +585,14 @@ pub(crate) mod tests {
         check("one twice", [start(), vec![ack(5), ack(5)]].concat(), none);
         check("an older one", [start(), vec![ack(6), ack(5)]].concat(), none);
         let (view, _) = walk(&new_keys(), [start(), vec![ack(5)]].concat());
-        assert_eq!(view.usable.as_ref().unwrap().mark.slot, 5);
+        assert_eq!((view.usable.as_ref().unwrap().mark.slot, view.acknowledged), (5, 5));
+        assert!(view.newest.as_ref().unwrap().commit.suspect.is_some());
         let suspect: Vec<_> = view.backups.iter().map(|backup| backup.suspect.is_some()).collect();
         assert_eq!(suspect, [false, false, true]);
         assert_eq!(view.ledger.offered.values().filter(|o| o.suspect).count(), 1);
+        let (view, _) = walk(&new_keys(), [start(), vec![ack(5), ack(6)]].concat());
+        assert_eq!((view.usable.as_ref(), view.acknowledged), (view.newest.as_ref(), 6));
+        assert_eq!(view.newest.unwrap().commit.suspect, None);
     }
 
     #[test]

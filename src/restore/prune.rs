@@ -151,8 +151,8 @@ pub fn ceiling(pruning: &Pruning<'_>, deletes: usize, ours: usize) -> Option<Str
     #[allow(clippy::cast_precision_loss)]
     let too_many = deletes as f64 > pruning.max_shrink * ours as f64;
     (deletes > SHRINK_COUNTS_ABOVE && too_many).then(|| {
-        let max = pruning.max_shrink;
-        format!("{deletes} deletions of {ours} objects are more than passive.maxShrink ({max})")
+        let max = pruning.max_shrink * 100.0;
+        format!("{deletes} deletions of {ours} objects are more than passive.maxShrink ({max:.0}%)")
     })
 }
 

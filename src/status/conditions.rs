@@ -165,7 +165,9 @@ fn backup_current(snapshot: &Snapshot, problems: &[Problem], now: Timestamp) -> 
         let message = "only a primary makes backups".to_owned();
         return (State::Unknown, Reason::NotPrimary, message);
     }
-    or_problem(problems, &[Reason::BackupOverdue, Reason::NoBackup, Reason::BackupPaused], || {
+    let reasons =
+        [Reason::BackupOverdue, Reason::NoBackup, Reason::BackupSuspect, Reason::BackupPaused];
+    or_problem(problems, &reasons, || {
         let newest = snapshot.newest.as_ref().map_or(String::new(), |newest| {
             format!("backup {} of {}", newest.id, clock(newest.at, now))
         });
@@ -183,6 +185,7 @@ fn synced(snapshot: &Snapshot, problems: &[Problem], now: Timestamp) -> Verdict 
         Reason::SyncOverdue,
         Reason::SyncFailed,
         Reason::NoBackup,
+        Reason::ShrinkRefused,
         Reason::SyncPaused,
         Reason::SyncPartial,
         Reason::PruneHeld,
@@ -349,6 +352,20 @@ mod tests {
         );
         assert!(ready(&samples::fenced()).starts_with("False Fenced "));
         assert_eq!(ready(&samples::promoting()), "False Promoting the promotion is at Activating");
+    }
+
+    #[test]
+    fn a_suspect_backup_is_not_current_and_a_standby_that_refuses_it_stays_promotable() {
+        let named = |snapshot: &Snapshot, kinds: [Type; 2]| {
+            let found = conditions(snapshot, now()).into_iter().filter(|c| kinds.contains(&c.kind));
+            found.map(|c| format!("{} {}", c.status.word(), c.reason)).collect::<Vec<_>>()
+        };
+        let primary = samples::shrunk(samples::primary());
+        let found = named(&primary, [Type::Ready, Type::BackupCurrent]);
+        assert_eq!(found, ["True BackupCurrent", "False BackupSuspect"]);
+        let passive = samples::shrunk(samples::passive());
+        let found = named(&passive, [Type::Synced, Type::Promotable]);
+        assert_eq!(found, ["False ShrinkRefused", "True Promotable"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! return. Routine successes are silent.
 
 use super::problem::{Reason, problems};
-use super::{Outcome, Role, Snapshot};
+use super::{BackupSummary, Outcome, Role, Snapshot};
 use jiff::Timestamp;
 
 /// The closed list of Event reasons, in the past tense.
@@ -20,6 +20,7 @@ pub enum EventReason {
     BackupRecovered,
     BackupRefused,
     BackupResumed,
+    BackupSuspect,
     Fenced,
     PrimaryReturned,
     PrimarySilent,
@@ -37,6 +38,7 @@ pub enum EventReason {
     SyncFailed,
     SyncPaused,
     SyncResumed,
+    SyncShrinkRefused,
     WriterConflictDetected,
 }
 
@@ -54,6 +56,7 @@ impl EventReason {
             | Self::BackupPartial
             | Self::BackupPaused
             | Self::BackupRefused
+            | Self::BackupSuspect
             | Self::Fenced
             | Self::PrimarySilent
             | Self::PromotionFailed
@@ -63,6 +66,7 @@ impl EventReason {
             | Self::StorageUnavailable
             | Self::SyncFailed
             | Self::SyncPaused
+            | Self::SyncShrinkRefused
             | Self::WriterConflictDetected => true,
             Self::ActivationRestored
             | Self::BackupRecovered
@@ -87,12 +91,14 @@ impl EventReason {
             | Self::BackupPaused
             | Self::BackupRecovered
             | Self::BackupRefused
-            | Self::BackupResumed => "Backup",
+            | Self::BackupResumed
+            | Self::BackupSuspect => "Backup",
             Self::BackupDamaged
             | Self::SyncApplied
             | Self::SyncFailed
             | Self::SyncPaused
             | Self::SyncResumed
+            | Self::SyncShrinkRefused
             | Self::PruneHeld => "Sync",
             Self::ActivationRestored
             | Self::PromotionCompleted
@@ -129,14 +135,16 @@ pub fn notices(old: &Snapshot, new: &Snapshot, now: Timestamp) -> Vec<Notice> {
 }
 
 /// The problems whose beginning is an Event. The others are seen in the conditions.
-const TOLD: [(Reason, EventReason); 13] = [
+const TOLD: [(Reason, EventReason); 15] = [
     (Reason::BackupDamaged, EventReason::BackupDamaged),
     (Reason::BackupFailed, EventReason::BackupFailed),
     (Reason::BackupOverdue, EventReason::BackupOverdue),
     (Reason::BackupPartial, EventReason::BackupPartial),
+    (Reason::BackupSuspect, EventReason::BackupSuspect),
     (Reason::Fenced, EventReason::Fenced),
     (Reason::PrimarySilent, EventReason::PrimarySilent),
     (Reason::PruneHeld, EventReason::PruneHeld),
+    (Reason::ShrinkRefused, EventReason::SyncShrinkRefused),
     (Reason::StorageNotAtomic, EventReason::BackupRefused),
     (Reason::StorageUnavailable, EventReason::StorageUnavailable),
     (Reason::SyncFailed, EventReason::SyncFailed),
@@ -170,6 +178,14 @@ fn ended(old: &Snapshot, new: &Snapshot) -> Vec<Notice> {
     let failed = |snapshot: &Snapshot| snapshot.backup.last_outcome == Some(Outcome::Failed);
     if failed(old) && new.backup.last_outcome == Some(Outcome::Success) {
         let note = new.newest.as_ref().map_or(String::new(), |n| format!("backup {}", n.id));
+        told.push(Notice { reason: EventReason::BackupRecovered, note });
+    }
+    let suspect = |newest: &&BackupSummary| newest.suspect.is_some();
+    if new.role == Some(Role::Primary)
+        && old.newest.as_ref().is_some_and(|newest| suspect(&newest))
+        && let Some(newest) = new.newest.as_ref().filter(|newest| !suspect(newest))
+    {
+        let note = format!("standbys may apply backup {}", newest.id);
         told.push(Notice { reason: EventReason::BackupRecovered, note });
     }
     let silent = |snapshot: &Snapshot| snapshot.primary_peer().is_some_and(|peer| peer.silent);
@@ -302,6 +318,17 @@ mod tests {
         check(&well, &failed, &["BackupFailed"]);
         check(&failed, &well, &["BackupRecovered"]);
         check(&well, &well, &[]);
+    }
+
+    #[test]
+    fn a_suspect_backup_is_told_on_both_hubs_and_its_end_on_the_primary() {
+        let (first, refused) = (samples::primary(), samples::shrunk(samples::passive()));
+        let (lost, mut second) = (samples::shrunk(first.clone()), refused.clone());
+        second.newest = second.in_force.take();
+        check(&first, &lost, &["BackupSuspect"]);
+        check(&lost, &lost, &[]);
+        check(&lost, &first, &["BackupRecovered"]);
+        check(&second, &refused, &["SyncShrinkRefused"]);
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub enum Reason {
     Promoting,
     PruneHeld,
     Rewound,
+    ShrinkRefused,
     Starting,
     StorageAvailable,
     StorageNotAtomic,
@@ -69,7 +70,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason; the documentation lists them from here.
-    pub const ALL: [Reason; 53] = {
+    pub const ALL: [Reason; 54] = {
         use Reason as R;
         [
             R::BackupCurrent,
@@ -111,6 +112,7 @@ impl Reason {
             R::Promoting,
             R::PruneHeld,
             R::Rewound,
+            R::ShrinkRefused,
             R::Starting,
             R::StorageAvailable,
             R::StorageNotAtomic,
@@ -333,7 +335,7 @@ fn primary(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
         }
         (_, _) => {}
     }
-    found.extend(newest_backup(snapshot));
+    found.extend(super::newest::problems(snapshot));
     if !backup.failed_groups.is_empty() {
         found.push(warning(
             Reason::DiscoveryFailed,
@@ -350,27 +352,6 @@ fn primary(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
         };
         let hint = "understudy status on the standby says why";
         found.push(warning(Reason::NoReadyStandby, message, Some(hint.to_owned())));
-    }
-    found
-}
-
-/// What the newest backup says about itself, for whoever looks at it.
-fn newest_backup(snapshot: &Snapshot) -> Vec<Problem> {
-    let Some(newest) = &snapshot.newest else { return Vec::new() };
-    let mut found = Vec::new();
-    if let Some(why) = &newest.suspect {
-        found.push(warning(
-            Reason::BackupSuspect,
-            format!("backup {} is suspect and is not applied: {why}", newest.id),
-            Some(format!("compare it, then acknowledge it: understudy backup ack {}", newest.id)),
-        ));
-    }
-    if !newest.partial.is_empty() {
-        found.push(warning(
-            Reason::BackupPartial,
-            format!("backup {} carries over {}", newest.id, newest.partial.join(", ")),
-            Some("see that these kinds can be listed on the primary".to_owned()),
-        ));
     }
     found
 }
@@ -417,7 +398,7 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
         (_, _) => {}
     }
     if sync.restored.is_none() && sync.damaged.is_none() {
-        found.push(match &snapshot.newest {
+        found.push(match snapshot.usable() {
             None => critical(Reason::NoBackup, "the repository holds no backup yet", None),
             Some(newest) => critical(
                 Reason::NoBackup,
@@ -432,11 +413,12 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
         found.push(warning(Reason::SyncPartial, message, None));
     }
     if let Some(held) = &sync.prune_held {
-        let hint = "look at what left the backup; passive.maxDeletes is the ceiling";
+        let hint = "nothing of it is deleted; look at what left the backup, then raise the ceiling in \
+                    this hub's configuration";
         found.push(warning(Reason::PruneHeld, held.clone(), Some(hint.to_owned())));
     }
     found.extend(drift(&sync.drift));
-    found.extend(newest_backup(snapshot));
+    found.extend(super::newest::problems(snapshot));
     found.extend(data_age(snapshot, now));
     found.extend(checklist(snapshot, &found));
     if let Some(peer) = snapshot.primary_peer().filter(|peer| peer.silent) {
@@ -492,7 +474,7 @@ pub fn standbys(snapshot: &Snapshot, state: Standby) -> Vec<&str> {
     snapshot
         .peers
         .iter()
-        .filter(|peer| peer.standby(snapshot.newest.as_ref()) == Some(state))
+        .filter(|peer| peer.standby(snapshot.usable()) == Some(state))
         .map(|peer| peer.hub.as_str())
         .collect()
 }

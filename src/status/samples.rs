@@ -154,6 +154,19 @@ pub(crate) fn passive() -> Snapshot {
     s
 }
 
+/// The same hub after a newest backup that lost too much.
+pub(crate) fn shrunk(mut s: Snapshot) -> Snapshot {
+    s.in_force = Some(backup("20261120-170000-41", "eu-1", 7, 2232));
+    s.sync.restored = s.sync.restored.and(s.in_force.clone());
+    for peer in s.peers.iter_mut().filter(|peer| peer.role == Some(Role::Passive)) {
+        peer.backup = s.in_force.as_ref().map(|usable| usable.id.clone());
+    }
+    let newest = s.newest.as_mut().expect("a backup was made");
+    newest.suspect =
+        Some("against backup 20261120-170000-41: resources fell from 9 to 0".to_owned());
+    s
+}
+
 /// A standby whose primary is dead.
 pub(crate) fn abandoned() -> Snapshot {
     let mut s = passive();

@@ -159,9 +159,9 @@ fn primary_alive(snapshot: &Snapshot, now: Timestamp) -> String {
     }
 }
 
-/// What the newest backup leaves uncovered, and whether that is within the objective.
+/// What the newest backup that is in force leaves uncovered, and whether that is within the objective.
 fn exposure(snapshot: &Snapshot, lead: &str, now: Timestamp) -> Option<String> {
-    let newest = snapshot.newest.as_ref()?;
+    let newest = snapshot.usable()?;
     let lost = seconds_between(newest.at, now);
     let rpo = match snapshot.objectives.rpo_seconds {
         0 => String::new(),
@@ -306,6 +306,41 @@ mod tests {
                 "DataTooOld: the data of this hub is 2h7m old, the objective is 1h",
             ],
         );
+    }
+
+    #[test]
+    fn what_would_be_lost_counts_from_the_backup_that_is_in_force() {
+        let why = "against backup 20261120-170000-41: resources fell from 9 to 0";
+        check(
+            &samples::shrunk(samples::primary()),
+            Level::Attention,
+            &[
+                "PROTECTED, but: BackupSuspect.",
+                "If this hub died now you would lose at most the changes since 17:00Z (37m).  RPO 1h: met.",
+                "1 standby ready (eu-2).",
+                &format!(
+                    "BackupSuspect: backup 20261120-173000-42 is suspect, standbys keep to \
+                     20261120-170000-41: {why}"
+                ),
+            ],
+        );
+        let passive = samples::shrunk(samples::passive());
+        check(
+            &passive,
+            Level::Attention,
+            &[
+                "READY TO TAKE OVER, but: ShrinkRefused.",
+                "Primary eu-1 is alive (41s ago), so promotion would be refused unless forced.",
+                "If promoted now you would lose at most the changes since 17:00Z (37m).  RPO 1h: met.",
+                &format!(
+                    "ShrinkRefused: this hub keeps to 20261120-170000-41 and does not apply backup \
+                     20261120-173000-42: {why}"
+                ),
+            ],
+        );
+        let hint = verdict(&passive, now()).problems[0].hint.clone().unwrap();
+        let ack = "understudy backup ack 20261120-173000-42";
+        assert_eq!(hint, format!("if it is in order, on eu-1: {ack}"));
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Holder {
         let id = journal.repository();
         let packs = PackStore::new(storage, keys.clone(), id, cache.path().to_owned())?;
         let client = place.client(kubeconfig).await?;
-        let primary = Primary::new(client, packs, keys, place.selection(), true);
+        let primary = Primary::new(client, packs, keys, place.selection(), true, 0.3);
         Ok(Self {
             journal: Arc::new(Mutex::new(journal)),
             primary,

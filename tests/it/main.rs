@@ -33,6 +33,7 @@ mod races;
 mod restart_resumes;
 mod retention;
 mod selection;
+mod shrink_is_suspect;
 mod split_brain_is_fenced;
 mod stock_tools;
 mod storage;

@@ -56,6 +56,7 @@ async fn prune_spares_foreign_objects() -> Result<()> {
         config
             .with("passive.maxDeletes", json!(MAX_DELETES))
             .with("passive.maxShrink", json!("100%"))
+            .with("schedule.maxShrink", json!("100%"))
             .with("passive.syncInterval", json!("1s"))
             .with("passive.fullCheck", json!("1s"))
     };

@@ -90,6 +90,7 @@ impl Control {
             keys.clone(),
             selection,
             settings.schedule.record_unchanged,
+            settings.schedule.max_shrink,
         );
         let repository = Arc::new(Repository {
             storage: storage.clone(),

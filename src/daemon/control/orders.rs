@@ -87,7 +87,10 @@ impl Control {
 
     async fn acknowledge(&mut self, slot: u64) -> Result<String, JournalError> {
         self.append(Body::Ack { slot }, |_| None).await?;
-        Ok(format!("the backup of slot {slot} is acknowledged: standbys restore it"))
+        Ok(format!(
+            "the backup of slot {slot} is acknowledged: standbys restore it; how much they delete at once \
+             is still up to their passive.maxDeletes and passive.maxShrink"
+        ))
     }
 
     async fn rotate(&mut self, force: bool) -> Result<String, JournalError> {
