@@ -107,6 +107,17 @@ impl Catalogue {
         Self { deselected: deselected(contents), ..Self::default() }
     }
 
+    /// Every kind of which it says something: of objects, or of what was deselected.
+    pub fn kinds(&self) -> BTreeSet<GroupResource> {
+        let keys = self.objects.keys().chain(self.deselected.keys());
+        let kinds: HashSet<_> = keys.map(|key| (key.group(), key.resource())).collect();
+        let named = |(group, resource): (&str, &str)| GroupResource {
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+        };
+        kinds.into_iter().map(named).collect()
+    }
+
     /// Begins a run. `rules` are the digest of the rules in force now.
     pub fn observe(mut self, rules: Digest, full: BTreeSet<Set>) -> Changes {
         self.run += 1;
@@ -368,6 +379,22 @@ mod tests {
             changes.tally(Set::Resources),
             Tally { objects: 1, changed: 1, kinds: [("configmaps".to_owned(), 1)].into() }
         );
+    }
+
+    #[test]
+    fn it_knows_the_kinds_of_objects_and_of_what_was_deselected() {
+        let kinds = |changes: Changes| -> Vec<String> {
+            changes.committed().kinds().iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(kinds(before().observe(RULES, BTreeSet::new())), ["configmaps"]);
+        let mut changes = before().observe(RULES, BTreeSet::new());
+        for name in ["a", "b"] {
+            changes.deselected(&key(name));
+        }
+        changes.finish(&Unlisted::default());
+        assert_eq!(changes.tally(Set::Resources).objects, 0);
+        assert_eq!(kinds(changes), ["configmaps"], "a standby holds them still");
+        assert_eq!(Catalogue::default().kinds(), [].into());
     }
 
     #[test]

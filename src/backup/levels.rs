@@ -94,7 +94,7 @@ pub(super) fn sets_that_need(objects: &BTreeSet<String>, before: Option<&Backup>
 }
 
 /// Whether the set held objects of the kind, or of any kind of the group.
-pub(super) fn holds(contents: &SetContents, kind: &GroupResource) -> bool {
+fn holds(contents: &SetContents, kind: &GroupResource) -> bool {
     contents.kinds.keys().any(|name| {
         let (resource, group) = name.split_once('.').unwrap_or((name, ""));
         kind.covers(&GroupResource { group: group.to_owned(), resource: resource.to_owned() })

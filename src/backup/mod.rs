@@ -6,10 +6,12 @@
 //! exists whether or not anybody was told. Success is reported only after the journal was read on
 //! behind the commit and no term above ours stands there.
 
+mod attempts;
 pub mod changes;
 mod guard;
 mod levels;
 mod merge;
+mod plan;
 pub mod retention;
 mod run;
 mod sealer;
@@ -20,6 +22,7 @@ mod upload;
 pub use run::{BackupDone, Primary};
 
 use crate::capture::cut::CutError;
+use crate::kube_client::KubeError;
 use crate::object::{BadKey, GroupResource, Set};
 use crate::repository::chain::View;
 use crate::repository::journal::{JournalError, Writer};
@@ -28,11 +31,13 @@ use crate::repository::packs::PacksError;
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error("failed to discover the kinds of this hub")]
-    Discovery(#[source] kube::Error),
+    Discovery(#[source] KubeError),
+    #[error(
+        "{kind} tells which namespaces are the hub's own, and cannot be listed; see that it is served"
+    )]
+    HubItselfUnknown { kind: GroupResource },
     #[error(transparent)]
     Cut(#[from] CutError),
-    #[error("an object of {kind} cannot be read")]
-    Object { kind: GroupResource, source: serde_json::Error },
     #[error("the API server names an object that cannot be")]
     Key(#[from] BadKey),
     #[error("failed to seal a pack")]

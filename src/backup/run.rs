@@ -1,17 +1,18 @@
 //! One backup, stage by stage: kinds, revision, pages, packs, commit.
 
 use super::BackupError;
+use super::attempts::{Again, Attempts};
 use super::changes::{Catalogue, Changes, Unlisted};
 use super::guard;
-use super::levels::{holds, sets_that_need, sets_to_write_anew};
+use super::levels::{sets_that_need, sets_to_write_anew};
 use super::merge::{Merger, Tails};
-use super::sealer::{RunHeader, Sealer, Wanted};
+use super::plan::{Plan, Planner};
+use super::sealer::{Sealer, Wanted};
 use super::upload::{Levels, upload};
-use crate::capture::candidates::{namespace_labels, without_the_hub_itself};
+use crate::capture::candidates::namespace_labels;
 use crate::capture::cut::{self, CutError};
-use crate::capture::discovery::{self, Discovered};
 use crate::capture::select::Selection;
-use crate::object::{Digest, GroupResource, Kind, Set};
+use crate::object::{Kind, Set};
 use crate::repository::chain::Backup;
 use crate::repository::journal::{Journal, Writer};
 use crate::repository::keys::Keys;
@@ -20,16 +21,10 @@ use crate::repository::record::{Body, Commit, Cut, Level, SetContents};
 use crate::retry;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
-
-/// New revisions that one run may try after the pinned one was compacted away.
-const MAX_REVISIONS: u32 = 3;
-
-/// Kinds that one backup may carry over from the backup before.
-const MAX_FAILED_KINDS: usize = 8;
 
 /// A run does not wait longer for levels to become one: what was captured wants to be committed.
 const MERGE_PATIENCE: Duration = Duration::from_mins(5);
@@ -42,14 +37,12 @@ pub struct Primary {
     client: kube::Client,
     packs: PackStore,
     keys: Arc<Keys>,
-    selection: Selection,
+    planner: Planner,
     record_unchanged: bool,
     /// By more than this fraction a set does not shrink without somebody looking.
     max_shrink: f64,
     /// The slot of the backup that it describes, and the catalogue.
     catalogue: Option<(u64, Catalogue)>,
-    /// Kinds whose store was compared, and whether they share the main one.
-    proven: BTreeMap<Kind, bool>,
     /// Sets that the next run writes anew: of which a pack was found to be damaged, or is sealed under
     /// an older key.
     to_renew: BTreeSet<Set>,
@@ -76,19 +69,6 @@ pub struct Phases {
     pub publish: f64,
 }
 
-/// What one attempt works on.
-struct Plan {
-    header: RunHeader,
-    kinds: Arc<Vec<Wanted>>,
-    /// Kinds of another store: each at a revision of its own.
-    apart: BTreeSet<Kind>,
-    /// Failed are kinds that an attempt before this one could not list, and groups that discovery
-    /// could not read.
-    unlisted: Unlisted,
-    rules: Digest,
-    full: BTreeSet<Set>,
-}
-
 /// From the lister to the sealer.
 enum Listed {
     /// A page of the kind with this index.
@@ -107,14 +87,13 @@ impl Primary {
         max_shrink: f64,
     ) -> Self {
         Self {
+            planner: Planner::new(client.clone(), selection),
             client,
             packs,
             keys,
-            selection,
             record_unchanged,
             max_shrink,
             catalogue: None,
-            proven: BTreeMap::new(),
             to_renew: BTreeSet::new(),
         }
     }
@@ -234,100 +213,37 @@ impl Primary {
         before: Option<&Backup>,
         mut catalogue: Catalogue,
     ) -> Result<(Plan, Changes, Levels), BackupError> {
-        let mut failed = BTreeSet::new();
-        let mut revisions = 0;
+        self.planner.begin_run();
+        let mut attempts = Attempts::default();
         loop {
-            let plan = self.plan(repository, writer, before, failed.clone()).await?;
-            let changes = catalogue.observe(plan.rules, plan.full.clone());
-            let (changes, result) = self.attempt(&plan, changes).await;
-            match (result, changes) {
-                (Ok(levels), Some(changes)) => return Ok((plan, changes, levels)),
-                (Err(BackupError::Cut(CutError::Expired { kind, revision })), Some(changes)) => {
-                    revisions += 1;
-                    tracing::warn!(%kind, revision, "the revision was compacted away, starting the cut again");
-                    if revisions >= MAX_REVISIONS {
-                        return Err(BackupError::NeverAtOneRevision { attempts: revisions });
+            let failed = attempts.failed.clone();
+            let planned = self.planner.plan(repository, writer, &catalogue, failed).await;
+            let error = match planned {
+                Err(error) => error,
+                Ok(mut plan) => {
+                    let carried = &plan.unlisted.failed;
+                    plan.full = sets_to_write_anew(before, &self.to_renew, carried);
+                    let changes = catalogue.observe(plan.rules, plan.full.clone());
+                    match self.attempt(&plan, changes).await {
+                        (Some(changes), Ok(levels)) => return Ok((plan, changes, levels)),
+                        (None, result) => return Err(result.err().unwrap_or(BackupError::Stopped)),
+                        (Some(changes), Err(error)) => {
+                            catalogue = changes.abandoned();
+                            error
+                        }
                     }
-                    catalogue = changes.abandoned();
                 }
-                (Err(BackupError::Cut(CutError::List { kind, source })), Some(changes)) => {
-                    tracing::warn!(%kind, error = retry::chain(&source), "a kind cannot be listed, going on without it");
-                    failed.insert(kind);
-                    if failed.len() > MAX_FAILED_KINDS {
-                        return Err(BackupError::TooManyKindsFailed { kinds: failed.len() });
-                    }
-                    catalogue = changes.abandoned();
-                }
-                (Err(error), _) => return Err(error),
-                (Ok(_), None) => return Err(BackupError::Stopped),
+            };
+            let why = retry::chain(&error);
+            let again = attempts.after(error)?;
+            tracing::warn!(error = why, "{again}");
+            match &again {
+                Again::AtANewRevision => {}
+                Again::AfterProof(kind) => self.planner.doubt(kind),
+                Again::AfterDiscovery(path) => self.planner.until_discovery_follows(path).await,
+                Again::Without(kind) => self.planner.forget_version(kind),
             }
         }
-    }
-
-    async fn plan(
-        &mut self,
-        repository: &str,
-        writer: &Writer,
-        before: Option<&Backup>,
-        failed: BTreeSet<GroupResource>,
-    ) -> Result<Plan, BackupError> {
-        let Discovered { kinds, failed: groups } =
-            discovery::discover(&self.client).await.map_err(BackupError::Discovery)?;
-        let selection = without_the_hub_itself(&self.client, &self.selection, &kinds).await?;
-        // A group of which the backup before held nothing is nobody's loss: `metrics.k8s.io` is away
-        // on many hubs. Without a backup before, nobody can tell.
-        let matters = |group: &GroupResource| {
-            before.is_none_or(|before| before.commit.sets.values().any(|set| holds(set, group)))
-        };
-        let groups = groups.iter().map(|group| GroupResource::whole_group(group)).filter(matters);
-        let failed: BTreeSet<_> = failed.into_iter().chain(groups).collect();
-        let kinds: Vec<Wanted> = kinds
-            .into_iter()
-            .filter(|kind| !failed.contains(&kind.group_resource()))
-            .map(|kind| Wanted {
-                rules: selection.for_kind(&kind),
-                keeps_status: selection.keeps_status(&kind),
-                kind,
-            })
-            .collect();
-        let (kinds, excluded): (Vec<_>, Vec<_>) =
-            kinds.into_iter().partition(|wanted| wanted.rules.may_select());
-        let excluded = excluded.iter().map(|wanted| wanted.kind.group_resource()).collect();
-        let apart = self.apart(&kinds).await?;
-        Ok(Plan {
-            header: RunHeader {
-                repository: repository.to_owned(),
-                epoch: writer.epoch,
-                incarnation: writer.incarnation,
-                revision: cut::newest_revision(&self.client).await?,
-            },
-            kinds: Arc::new(kinds),
-            apart,
-            full: sets_to_write_anew(before, &self.to_renew, &failed),
-            unlisted: Unlisted { failed, excluded },
-            rules: selection.digest(),
-        })
-    }
-
-    /// Kinds of another store, by the proof for kinds that are new to this process. A kind of which
-    /// nothing could be read is listed apart too, and proven the next time.
-    async fn apart(&mut self, kinds: &[Wanted]) -> Result<BTreeSet<Kind>, BackupError> {
-        let new: Vec<Kind> = kinds
-            .iter()
-            .map(|wanted| &wanted.kind)
-            .filter(|kind| !self.proven.contains_key(*kind))
-            .cloned()
-            .collect();
-        if !new.is_empty() {
-            let proven = cut::prove(&self.client, &new).await?;
-            for (kind, _) in proven.iter().filter(|(_, shares)| !shares) {
-                let kind = &kind.resource;
-                tracing::warn!(kind, "it does not share the store, its revision is its own");
-            }
-            self.proven.extend(proven);
-        }
-        let kinds = kinds.iter().map(|wanted| &wanted.kind);
-        Ok(kinds.filter(|kind| self.proven.get(*kind) != Some(&true)).cloned().collect())
     }
 
     /// Lists, seals and uploads, each at its own pace. The changes come back also when it fails, but

@@ -7,7 +7,7 @@ use super::BackupError;
 use super::changes::{Changes, Content, Unlisted};
 use crate::capture::candidates::{self, NamespaceLabels};
 use crate::capture::clean;
-use crate::capture::cut;
+use crate::capture::cut::{self, CutError};
 use crate::capture::select::{KindRules, Verdict};
 use crate::object::{Digest, Kind, ObjectKey, Set};
 use crate::repository::keys::Keys;
@@ -62,7 +62,7 @@ impl Sealer {
 
     fn item(&mut self, wanted: &Wanted, item: &RawValue) -> Result<(), BackupError> {
         let Wanted { kind, rules, keeps_status } = wanted;
-        let unreadable = |source| BackupError::Object { kind: kind.group_resource(), source };
+        let unreadable = |source| CutError::Object { kind: kind.group_resource(), source };
         let head = clean::head(item).map_err(unreadable)?;
         // What is being deleted counts as deleted: it is not seen.
         if head.being_deleted {

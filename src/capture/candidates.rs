@@ -38,19 +38,30 @@ pub async fn without_the_hub_itself(
     selection: &Selection,
     kinds: &[Kind],
 ) -> Result<Selection, CutError> {
-    let (mut names, namespaces) = (BTreeSet::new(), NamespaceLabels::new());
+    let mut names = BTreeSet::new();
     for kind in kinds.iter().filter(|kind| selection.may_be_hub_itself(kind)) {
-        let rules = selection.for_kind(kind);
-        for page in cut::pages(client, kind, None).await? {
-            for item in cut::items(&page, kind)? {
-                let Ok(head) = clean::head(item) else { continue };
-                if rules.is_hub_itself(&candidate(kind, &head, &namespaces)) {
-                    names.insert(head.name.into_owned());
-                }
+        names.extend(hub_itself_among(client, selection, kind).await?);
+    }
+    Ok(selection.clone().with_hub_itself(names))
+}
+
+/// The names of those of one kind.
+pub async fn hub_itself_among(
+    client: &kube::Client,
+    selection: &Selection,
+    kind: &Kind,
+) -> Result<BTreeSet<String>, CutError> {
+    let (rules, namespaces) = (selection.for_kind(kind), NamespaceLabels::new());
+    let mut names = BTreeSet::new();
+    for page in cut::pages(client, kind, None).await? {
+        for item in cut::items(&page, kind)? {
+            let Ok(head) = clean::head(item) else { continue };
+            if rules.is_hub_itself(&candidate(kind, &head, &namespaces)) {
+                names.insert(head.name.into_owned());
             }
         }
     }
-    Ok(selection.clone().with_hub_itself(names))
+    Ok(names)
 }
 
 /// Of all namespaces, as they were at the revision.

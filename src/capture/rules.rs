@@ -168,6 +168,18 @@ impl Rule {
         Some(Self { group: None, kind: None, category: None, except, ..self.clone() })
     }
 
+    /// Whether it could match an object of this group.
+    pub(super) fn may_match_of(&self, group: &str) -> bool {
+        self.group.as_ref().is_none_or(|globs| globs.matches(group))
+            && !self.except.iter().any(|rule| rule.matches_all_of(group))
+    }
+
+    /// Whether every object of this group matches.
+    pub(super) fn matches_all_of(&self, group: &str) -> bool {
+        let Self { kind, category, .. } = self;
+        self.may_match_of(group) && kind.is_none() && category.is_none() && self.is_unconditional()
+    }
+
     /// Whether every object of a kind that passed [`Self::for_kind`] matches.
     pub(super) fn is_unconditional(&self) -> bool {
         let Self {

@@ -118,6 +118,31 @@ impl Selection {
         self.layers.iter().any(|layer| layer.hub_itself.iter().any(|r| r.for_kind(kind).is_some()))
     }
 
+    /// The same of a group whose kinds cannot be told.
+    pub fn hub_itself_may_be_of(&self, group: &str) -> bool {
+        let rules = |layer: &Layer| layer.hub_itself.iter().any(|rule| rule.may_match_of(group));
+        self.layers.iter().any(rules)
+    }
+
+    /// Whether an object of this group could be selected, whatever its kind.
+    pub fn may_select_of(&self, group: &str) -> bool {
+        let any = Kind {
+            group: group.to_owned(),
+            version: String::new(),
+            kind: String::new(),
+            resource: String::new(),
+            categories: vec![],
+            namespaced: true,
+        };
+        let excludes = |rule: &Rule| rule.matches_all_of(group);
+        kind_is_never_captured(&any).is_none()
+            && !self.layers.iter().any(|layer| layer.sets.exclude.iter().any(excludes))
+            && self.layers.iter().any(|layer| {
+                let sets = Set::ALL.iter().flat_map(|set| &layer.sets.of(*set).include);
+                sets.into_iter().any(|rule| rule.may_match_of(group))
+            })
+    }
+
     /// Whether any object of the kind could be selected: a kind of which none can is not listed.
     pub fn may_select(&self, kind: &Kind) -> bool {
         self.for_kind(kind).may_select()

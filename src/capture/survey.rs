@@ -16,7 +16,7 @@ use std::ops::ControlFlow;
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
     #[error("failed to discover the kinds of this hub")]
-    Discovery(#[source] kube::Error),
+    Discovery(#[source] KubeError),
     #[error(transparent)]
     Cut(#[from] CutError),
 }
@@ -42,7 +42,7 @@ pub struct Outcome {
 
 impl Survey {
     pub async fn of(client: kube::Client, selection: &Selection) -> Result<Self, SurveyError> {
-        let Discovered { kinds, failed } =
+        let Discovered { kinds, failed, versions: _ } =
             discovery::discover(&client).await.map_err(SurveyError::Discovery)?;
         let selection = candidates::without_the_hub_itself(&client, selection, &kinds).await?;
         Ok(Self { client, selection, kinds, failed_groups: failed })

@@ -321,7 +321,7 @@ fn primary(snapshot: &Snapshot) -> Vec<Gauge> {
         ),
         one(
             "understudy_discovery_failed_groups",
-            "API groups that could not be listed by the last backup.",
+            "API groups and kinds that the last backup could not list.",
             number(backup.failed_groups.len() as u64),
         ),
         many(

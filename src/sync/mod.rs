@@ -8,6 +8,7 @@ mod drift;
 
 use crate::capture::discovery;
 use crate::config::settings::Settings;
+use crate::kube_client::KubeError;
 use crate::object::{GroupResource, Kind};
 use crate::repository::chain::Backup;
 use crate::repository::packs::{Opened, PackStore, PacksError};
@@ -42,7 +43,7 @@ pub enum SyncError {
     #[error("failed to open the backup {backup}")]
     Open { backup: String, source: PacksError },
     #[error("failed to discover the kinds of this hub")]
-    Discovery(#[source] kube::Error),
+    Discovery(#[source] KubeError),
     #[error("the plan was refused by its check: {}", .0.join("; "))]
     Check(Vec<String>),
 }

@@ -5,6 +5,7 @@
 //! `ConfigMap` exist.
 
 use super::bare::Api;
+use super::etcd::Etcd;
 use super::faultd::Faultd;
 use super::ports::Port;
 use super::process::Process;
@@ -32,6 +33,7 @@ const CONTROLLERS_TOKEN: &str = "controllers-token";
 pub const NAMESPACE: &str = "understudy";
 
 const READY_DEADLINE: Duration = Duration::from_mins(1);
+const PORTS: usize = 5;
 /// A port can be taken by a process that knows nothing of our locks.
 const START_ATTEMPTS: usize = 3;
 
@@ -54,11 +56,13 @@ const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy"
 pub struct HubOptions {
     pub audit: bool,
     pub extra_apiserver: Vec<String>,
+    /// A built-in kind that is kept in an etcd of its own, as `group/resource`.
+    pub own_store: Option<&'static str>,
 }
 
 impl Default for HubOptions {
     fn default() -> Self {
-        Self { audit: true, extra_apiserver: Vec::new() }
+        Self { audit: true, extra_apiserver: Vec::new(), own_store: None }
     }
 }
 
@@ -71,7 +75,8 @@ pub struct Hub {
     pub admin_kubeconfig: PathBuf,
     options: HubOptions,
     programs: Cluster,
-    ports: [Port; 3],
+    /// etcd for clients and peers, the API server, and a second etcd for both.
+    ports: Vec<Port>,
     /// None after [`Hub::kill`].
     running: Option<Running>,
     scratch: Scratch,
@@ -81,7 +86,7 @@ pub struct Hub {
 struct Running {
     _controllers: Process,
     apiserver: Process,
-    _etcd: Process,
+    _etcds: Vec<Process>,
 }
 
 impl Hub {
@@ -100,7 +105,7 @@ impl Hub {
     }
 
     async fn start_once(name: &str, options: HubOptions) -> Result<Self> {
-        let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
+        let ports = (0..PORTS).map(|_| Port::reserve()).collect::<Result<Vec<_>>>()?;
         let scratch = Scratch::new()?;
         let folder = scratch.path();
         let mut hub = Self {
@@ -124,14 +129,12 @@ impl Hub {
         if self.running.is_some() {
             return Ok(());
         }
-        let mut etcd = self.process("etcd", self.etcd_command())?;
-        let health = format!("http://{}/health", self.ports[0].address());
-        let plain = reqwest::Client::new();
-        ready(&mut etcd, async || answers(plain.get(&health)).await).await?;
-
-        let mut apiserver = self.process("kube-apiserver", self.apiserver_command())?;
+        let mut etcds = vec![self.start_etcd("etcd", [0, 1]).await?];
+        if self.options.own_store.is_some() {
+            etcds.push(self.start_etcd("etcd-apart", [3, 4]).await?);
+        }
+        let apiserver = self.start_apiserver().await?;
         let api = self.api()?;
-        ready(&mut apiserver, async || api.get("/readyz").await.is_ok()).await?;
 
         let mut controllers =
             self.process("kube-controller-manager", self.controllers_command())?;
@@ -141,8 +144,36 @@ impl Hub {
                 && api.get(&format!("{default}/configmaps/kube-root-ca.crt")).await.is_ok()
         })
         .await?;
-        self.running = Some(Running { _controllers: controllers, apiserver, _etcd: etcd });
+        self.running = Some(Running { _controllers: controllers, apiserver, _etcds: etcds });
         Ok(())
+    }
+
+    async fn start_etcd(&self, name: &str, ports: [usize; 2]) -> Result<Process> {
+        let mut etcd = self.process(name, self.etcd_command(name, ports))?;
+        let health = format!("http://{}/health", self.ports[ports[0]].address());
+        let plain = reqwest::Client::new();
+        ready(&mut etcd, async || answers(plain.get(&health)).await).await?;
+        Ok(etcd)
+    }
+
+    async fn start_apiserver(&self) -> Result<Process> {
+        let mut apiserver = self.process("kube-apiserver", self.apiserver_command())?;
+        let api = self.api()?;
+        ready(&mut apiserver, async || api.get("/readyz").await.is_ok()).await?;
+        Ok(apiserver)
+    }
+
+    /// SIGKILL to the API server alone, and another one in its place.
+    pub async fn restart_apiserver(&mut self) -> Result<()> {
+        self.running.as_mut().ok_or("the hub was killed")?.apiserver.kill();
+        let apiserver = self.start_apiserver().await?;
+        self.running.as_mut().ok_or("the hub was killed")?.apiserver = apiserver;
+        Ok(())
+    }
+
+    /// The store below the API server.
+    pub fn etcd(&self) -> Result<Etcd> {
+        Etcd::new(&self.ports[0].address())
     }
 
     /// SIGKILL to the whole hub. A graceful end would take 15 s, and a disaster is none.
@@ -235,13 +266,12 @@ impl Hub {
         self.write_kubeconfig(&folder.join("controllers.kubeconfig"), CONTROLLERS_TOKEN)
     }
 
-    fn etcd_command(&self) -> Command {
-        let client = format!("http://{}", self.ports[0].address());
-        let peer = format!("http://{}", self.ports[1].address());
+    fn etcd_command(&self, name: &str, ports: [usize; 2]) -> Command {
+        let [client, peer] = ports.map(|port| format!("http://{}", self.ports[port].address()));
         let mut command = Command::new(&self.programs.etcd);
         command
             .arg("--name=e")
-            .arg(file_flag("data-dir", &self.folder().join("etcd")))
+            .arg(file_flag("data-dir", &self.folder().join(name)))
             .args(["--log-level=warn", "--quota-backend-bytes=8589934592", "--unsafe-no-fsync"])
             // A lone member needs no long election: this saves half a second at every start.
             .args(["--heartbeat-interval=10", "--election-timeout=50"])
@@ -280,6 +310,10 @@ impl Hub {
                 .arg(file("audit-log-path", "audit.log"))
                 // In MiB; the default of 100 would move events to another file.
                 .arg("--audit-log-maxsize=100000");
+        }
+        if let Some(kind) = self.options.own_store {
+            let store = format!("http://{}", self.ports[3].address());
+            command.arg(format!("--etcd-servers-overrides={kind}#{store}"));
         }
         command.args(&self.options.extra_apiserver);
         command

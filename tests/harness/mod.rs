@@ -13,6 +13,7 @@ pub mod checker;
 pub mod compare;
 pub mod config;
 pub mod daemon;
+pub mod etcd;
 pub mod faultd;
 pub mod figures;
 pub mod fleet;

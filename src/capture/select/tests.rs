@@ -406,3 +406,25 @@ fn the_digest_changes_with_the_rules() {
     assert_ne!(before, ocm().with_hub_itself(BTreeSet::from(["me".to_owned()])).digest());
     assert_ne!(before, everything().digest());
 }
+
+#[test]
+fn of_a_group_that_cannot_be_read_it_is_told_whether_anything_could_be_selected() {
+    let named = "resources: {include: [{group: \"*.x.io\", kind: A}]}";
+    let all = "resources: {include: [{group: \"*\"}]}";
+    let but = "exclude: [{group: away.x.io}]\nresources: {include: [{group: \"*\"}]}";
+    let partly = "exclude: [{group: away.x.io, kind: A}]\nresources: {include: [{group: \"*\"}]}";
+    let by_label = "credentials: {include: [{labels: a=b}]}";
+    for (rules, group, may) in [
+        (named, "away.x.io", true),
+        (named, "away.y.io", false),
+        (by_label, "away.y.io", true),
+        (all, "away.x.io", true),
+        (but, "away.x.io", false),
+        (partly, "away.x.io", true),
+        (all, "metrics.k8s.io", false),
+    ] {
+        assert_eq!(user(rules).may_select_of(group), may, "{rules} {group}");
+    }
+    assert!(ocm().hub_itself_may_be_of("cluster.open-cluster-management.io"));
+    assert!(!ocm().hub_itself_may_be_of("policy.open-cluster-management.io"));
+}
