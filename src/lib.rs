@@ -11,6 +11,7 @@
 //!
 //! The modules stand below in the order in which an object passes through them.
 
+pub mod differ;
 pub mod json;
 pub mod object;
 

@@ -38,7 +38,7 @@ pub(super) async fn ask_because(
     let settings = run::settings(global)?;
     let client = run::client(global).await?;
     let id = format!("{:032x}", crate::clock::random());
-    let (namespace, name) = (&global.namespace, &settings.hub.name);
+    let (namespace, name) = (&global.home(), &settings.hub.name);
     place(&client, namespace, name, &Ask { id: id.clone(), verb, reason }).await?;
     let Some(patience) = patience else {
         println!("asked {name}");

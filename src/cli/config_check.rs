@@ -20,7 +20,7 @@ pub(super) async fn check(global: &Global, hub: bool) -> Result<(), Failure> {
 }
 
 async fn warnings(global: &Global, settings: &Settings) -> Result<Vec<Warning>, Failure> {
-    let selection = settings.selection.clone().with_own_namespace(&global.namespace);
+    let selection = settings.selection.clone().with_own_namespace(&global.home());
     let survey = Survey::of(run::client(global).await?, &selection).await?;
     let mut own = OwnRules::of(&survey.selection, &survey.kinds);
     let kinds = &survey.kinds;

@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 /// `objects`: each object on a line of its own, as it is read.
 pub(super) async fn dry_run(global: &Global, objects: bool) -> Result<(), Failure> {
     let settings = run::settings(global)?;
-    let selection = settings.selection.with_own_namespace(&global.namespace);
+    let selection = settings.selection.with_own_namespace(&global.home());
     let survey = Survey::of(run::client(global).await?, &selection).await?;
     let unlisted = unlisted(&survey);
     let listed = |kind: &_| survey.selection.may_select(kind);

@@ -34,6 +34,8 @@ pub enum Code {
     TimedOut = 6,
     /// Answered no, or nobody to ask.
     NotConfirmed = 7,
+    /// `diff --exit-code`: they differ.
+    Different = 8,
     StorageUnreachable = 10,
     Fenced = 11,
     KeyMissing = 12,
@@ -53,6 +55,7 @@ impl Code {
             Code::Refused => "Refused",
             Code::TimedOut => "TimedOut",
             Code::NotConfirmed => "NotConfirmed",
+            Code::Different => "Different",
             Code::StorageUnreachable => "StorageUnreachable",
             Code::Fenced => "Fenced",
             Code::KeyMissing => "KeyMissing",

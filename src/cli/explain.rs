@@ -25,7 +25,7 @@ const NAMED_ALIKE: &str = "6";
 pub(super) async fn explain(global: &Global, wanted: Wanted) -> Result<(), Failure> {
     let settings = run::settings(global)?;
     let client = run::client(global).await?;
-    let selection = settings.selection.with_own_namespace(&global.namespace);
+    let selection = settings.selection.with_own_namespace(&global.home());
     let survey = Survey::of(client.clone(), &selection).await?;
     let kind = kind(&survey, &wanted)?;
     let object = match (&wanted.namespace, kind.namespaced) {
@@ -62,7 +62,7 @@ pub(super) async fn explain(global: &Global, wanted: Wanted) -> Result<(), Failu
     } else {
         rules.explain(&candidates::candidate(kind, &head, &namespaces))
     };
-    let policy = Policy::new(&settings.hub.pair, &global.namespace, &settings.restore);
+    let policy = Policy::new(&settings.hub.pair, &global.home(), &settings.restore);
     let standby = Standby::of(&explanation.verdict, &key, &policy);
     let keeps_status = survey.selection.keeps_status(kind);
     let explained = Explained { key: &key, kind, explanation: &explanation, keeps_status, standby };

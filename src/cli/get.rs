@@ -4,15 +4,14 @@
 
 use super::exit::{Code, Failure};
 use super::find::{self, Found, Wanted};
+use super::opened::{self, Open};
 use super::render_object::{self, Shown};
-use super::stored::{Stored, progress, show};
+use super::stored::{Stored, show};
 use super::{Global, run};
 use crate::object::{GroupResource, ObjectKey};
-use crate::repository::packs::{Opened, PackStore, PacksError};
-use crate::status::words::plural;
+use crate::repository::packs::PacksError;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::ControlFlow;
+use std::collections::BTreeSet;
 
 /// What was found and, if it is one object, its bytes.
 type Looked = (Found, Option<Box<RawValue>>);
@@ -24,21 +23,10 @@ pub(super) async fn get(
     show_secret_data: bool,
 ) -> Result<(), Failure> {
     let mut stored = Stored::expect(&run::settings(global)?).await?;
-    let backup = stored.find(id).await?.backup;
-    let slot = backup.mark.slot;
-    let (id, (packs, _cache)) = (backup.id(), stored.packs()?);
-    let count = plural(backup.commit.packs().count(), "pack", "packs");
-    progress(global, &format!("opening {id}: {count}"));
-    let opened = match packs.open(backup, None).await {
-        Err(PacksError::Missing { .. }) if stored.is_retired(slot).await? => {
-            let message = format!("the backup {id} was retired while it was read");
-            return Err(Failure::new(Code::Failed, message)
-                .with_hint("what is left is shown by: understudy backup list"));
-        }
-        opened => opened?,
-    };
+    let open = opened::open(&mut stored, global, id).await?;
+    let id = open.id();
     let searched = wanted.clone();
-    let thread = tokio::task::spawn_blocking(move || look(&packs, &opened, &searched));
+    let thread = tokio::task::spawn_blocking(move || look(&open, &searched));
     let (found, object) = thread.await.map_err(|_| PacksError::Thread)??;
     let (Found::One(key), Some(object)) = (&found, object) else {
         return Err(not_one(found, &wanted, &id));
@@ -53,64 +41,21 @@ pub(super) async fn get(
     stored.complete()
 }
 
-fn look(packs: &PackStore, opened: &Opened, wanted: &Wanted) -> Result<Looked, PacksError> {
-    let entries = &opened.contents.entries;
+fn look(open: &Open, wanted: &Wanted) -> Result<Looked, PacksError> {
+    let entries = &open.contents().entries;
     let held: BTreeSet<GroupResource> = entries.keys().map(ObjectKey::group_resource).collect();
     let mut kinds: BTreeSet<_> =
         held.iter().filter(|kind| find::is_plural(&wanted.kind, kind)).cloned().collect();
     if kinds.is_empty() {
-        // Only the objects themselves know what their kind is called in the singular.
-        let named = kind_names(packs, opened)?;
         let is_meant =
             |(kind, name): &(GroupResource, String)| find::is_kind(&wanted.kind, kind, name);
-        kinds = named.into_iter().filter(is_meant).map(|(kind, _)| kind).collect();
+        kinds = open.kind_names()?.into_iter().filter(is_meant).map(|(kind, _)| kind).collect();
     }
     let found = find::find(entries.keys(), &kinds, wanted);
     let Found::One(key) = &found else { return Ok((found, None)) };
     let mut object = None;
-    if let Some(entry) = entries.get(key) {
-        packs.objects(opened, entry.pack, |there, raw| {
-            if there != *key {
-                return ControlFlow::Continue(());
-            }
-            object = Some(raw.to_owned());
-            ControlFlow::Break(())
-        })?;
-    }
+    open.read([key].into_iter(), |_, raw| object = Some(raw.to_owned()))?;
     Ok((found, object))
-}
-
-/// What the kinds of the backup are called in the singular: read from one object of each.
-fn kind_names(
-    packs: &PackStore,
-    opened: &Opened,
-) -> Result<Vec<(GroupResource, String)>, PacksError> {
-    #[derive(serde::Deserialize)]
-    struct Head {
-        kind: String,
-    }
-    let samples: HashMap<GroupResource, (&ObjectKey, u32)> = opened
-        .contents
-        .entries
-        .iter()
-        .map(|(key, entry)| (key.group_resource(), (key, entry.pack)))
-        .collect();
-    let mut by_pack: BTreeMap<u32, BTreeSet<&ObjectKey>> = BTreeMap::new();
-    for (key, pack) in samples.into_values() {
-        by_pack.entry(pack).or_default().insert(key);
-    }
-    let mut names = vec![];
-    for (pack, mut wanted) in by_pack {
-        packs.objects(opened, pack, |key, raw| {
-            if wanted.remove(&key)
-                && let Ok(head) = serde_json::from_str::<Head>(raw.get())
-            {
-                names.push((key.group_resource(), head.kind));
-            }
-            if wanted.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        })?;
-    }
-    Ok(names)
 }
 
 fn not_one(found: Found, wanted: &Wanted, id: &str) -> Failure {

@@ -6,17 +6,22 @@ pub mod ask;
 pub mod backup;
 mod config_check;
 pub mod describe;
+mod diff;
 mod dry_run;
 pub mod exit;
 mod explain;
+mod filter;
 pub mod find;
 pub mod get;
+mod home;
 pub mod keys;
+mod opened;
 mod pause;
 mod prune;
 pub mod render;
 pub mod render_backup;
 mod render_check;
+mod render_diff;
 mod render_explain;
 pub mod render_keys;
 pub mod render_object;
@@ -54,9 +59,10 @@ pub struct Global {
     /// The configuration file of this hub
     #[arg(short, long, global = true, env = "UNDERSTUDY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The namespace of the daemon and its Hub resource
-    #[arg(short, long, global = true, env = "POD_NAMESPACE", default_value = "understudy")]
-    namespace: String,
+    /// The namespace of the daemon and its Hub resource [default: `POD_NAMESPACE`, or understudy]; in
+    /// `backup diff` that of the objects
+    #[arg(short, long, global = true)]
+    namespace: Option<String>,
     /// The kubeconfig file to use
     #[arg(long, global = true, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
@@ -68,12 +74,25 @@ pub struct Global {
     output: Output,
 }
 
+impl Global {
+    /// The namespace of the daemon, for verbs that ask it.
+    fn home(&self) -> String {
+        self.namespace.clone().unwrap_or_else(Self::usual_home)
+    }
+
+    /// The same where `-n` means the objects.
+    fn usual_home() -> String {
+        let named = std::env::var("POD_NAMESPACE").ok();
+        named.filter(|name| !name.is_empty()).unwrap_or_else(|| "understudy".to_owned())
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon of this hub
     Run,
     #[command(flatten)]
-    Verb(Verb),
+    Verb(Box<Verb>),
 }
 
 /// Whatever comes to an end by itself.
@@ -127,6 +146,8 @@ enum Backup {
     },
     /// Print one object of a backup as YAML (`-o json`: as JSON)
     Get(Get),
+    /// What differs between two backups, or between a backup and the hub as it is now
+    Diff(diff::Diff),
     /// Fetch, authenticate, decrypt and count everything of a backup
     Verify {
         /// Id or slot of the backup, or `latest`
@@ -286,6 +307,7 @@ impl Verb {
                 let wanted = find::Wanted::new(kind, &name);
                 get::get(global, &id, wanted, show_secret_data).await
             }
+            Verb::Backup(Backup::Diff(diff)) => diff::diff(global, diff).await,
             Verb::Backup(Backup::Verify { id, all, sample }) => {
                 verify::verify(global, &id, all, sample).await
             }

@@ -28,7 +28,7 @@ pub(super) fn place(global: &Global) -> Place {
     Place {
         kubeconfig: global.kubeconfig.clone(),
         context: global.context.clone(),
-        namespace: global.namespace.clone(),
+        namespace: global.home(),
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn status(
     } else {
         let settings = global.config.is_some().then(|| settings(global)).transpose()?;
         let name = settings.as_ref().map(|settings| settings.hub.name.as_str());
-        status::from_hub(&client(global).await?, &global.namespace, name).await
+        status::from_hub(&client(global).await?, &global.home(), name).await
     };
     let seen = seen.map_err(of_status)?;
     let report = status::report(&seen, global.output, crate::clock::now()).map_err(of_status)?;
