@@ -207,7 +207,8 @@ async fn with_hub(
     let selection = candidates::without_the_hub_itself(client, &selection, &kinds).await;
     let selection = selection.map_err(SurveyError::Cut)?;
     let revision = cut::newest_revision(client).await.map_err(SurveyError::Cut)?;
-    let namespaces = candidates::namespace_labels(client, &revision).await.map_err(SurveyError::Cut)?;
+    let namespaces =
+        candidates::namespace_labels(client, &revision).await.map_err(SurveyError::Cut)?;
     let mut now = Now {
         wanted,
         namespaces,
@@ -241,11 +242,7 @@ async fn with_hub(
 
 /// In the versions in which the backup holds them, where they are served: else each object would
 /// differ by its version alone.
-fn as_in(
-    before: &Contents,
-    kinds: &mut [Kind],
-    served: &BTreeMap<GroupResource, Vec<String>>,
-) {
+fn as_in(before: &Contents, kinds: &mut [Kind], served: &BTreeMap<GroupResource, Vec<String>>) {
     let held: HashMap<_, _> =
         before.entries.iter().map(|(key, entry)| (key.group_resource(), &*entry.version)).collect();
     for kind in kinds {
@@ -254,7 +251,7 @@ fn as_in(
             served.get(&name).is_some_and(|served| served.iter().any(|version| version == *held))
         });
         if let Some(held) = held {
-            kind.version = (*held).to_owned();
+            (*held).clone_into(&mut kind.version);
         }
     }
 }
@@ -278,7 +275,9 @@ impl Now<'_> {
             if head.being_deleted || !self.wanted.takes(&key) {
                 continue;
             }
-            let Verdict::In { set, rule: _ } = rules.decide(&candidates::candidate(kind, &head, &self.namespaces)) else {
+            let Verdict::In { set, rule: _ } =
+                rules.decide(&candidates::candidate(kind, &head, &self.namespaces))
+            else {
                 continue;
             };
             if !self.wanted.takes_labels(item) {

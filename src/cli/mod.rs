@@ -15,6 +15,7 @@ pub mod find;
 pub mod get;
 mod home;
 pub mod keys;
+mod once;
 mod opened;
 mod pause;
 mod prune;
@@ -25,9 +26,11 @@ mod render_diff;
 mod render_explain;
 pub mod render_keys;
 pub mod render_object;
+mod render_plan;
 pub mod render_storage;
 mod render_survey;
 pub mod render_sweep;
+mod restore;
 pub mod run;
 pub mod status;
 pub mod storage;
@@ -60,7 +63,7 @@ pub struct Global {
     #[arg(short, long, global = true, env = "UNDERSTUDY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// The namespace of the daemon and its Hub resource [default: `POD_NAMESPACE`, or understudy]; in
-    /// `backup diff` that of the objects
+    /// `backup diff` and `restore` that of the objects
     #[arg(short, long, global = true)]
     namespace: Option<String>,
     /// The kubeconfig file to use
@@ -110,6 +113,9 @@ enum Verb {
     /// Backups: list and verify them, get an object back, take one now, or pause the schedule
     #[command(subcommand)]
     Backup(Backup),
+    /// Put objects of a backup back, on any hub: the plan first, then the restore
+    #[command(subcommand)]
+    Restore(restore::Restore),
     /// What a passive hub does: follow the primary now, or not for a while
     #[command(subcommand)]
     Sync(pause::Sync),
@@ -323,6 +329,7 @@ impl Verb {
             Verb::Backup(Backup::Pause(how)) => pause::backup(global, how).await,
             Verb::Backup(Backup::Resume(patience)) => pause::backup_again(global, patience).await,
             Verb::Sync(verb) => pause::sync(global, verb).await,
+            Verb::Restore(restore) => restore::restore(global, restore).await,
             Verb::Storage(Storage::Check) => storage_check::check(global).await,
             Verb::Storage(Storage::Usage) => storage::usage(global).await,
             Verb::Storage(Storage::Ls { prefix }) => storage::ls(global, &prefix).await,

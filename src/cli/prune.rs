@@ -99,7 +99,7 @@ fn of_named(view: &View, named: &BTreeSet<u64>) -> Vec<Verdict> {
 }
 
 /// `command` is the one that needs no answer.
-fn confirm(yes: bool, question: &str, command: &str) -> Result<(), Failure> {
+pub(super) fn confirm(yes: bool, question: &str, command: &str) -> Result<(), Failure> {
     if yes {
         return Ok(());
     }

@@ -10,8 +10,9 @@ use crate::repository::journal::{Journal, JournalError};
 use crate::repository::keys::Keys;
 use crate::repository::layout;
 use crate::repository::packs::PackStore;
-use crate::repository::record::{Body, Commit, Record};
+use crate::repository::record::{self, Body, Commit, Record};
 use crate::repository::storage::Storage;
+use crate::status::Role;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -116,6 +117,21 @@ impl Stored {
     /// the journal to its head again.
     pub(super) async fn is_retired(&mut self, slot: u64) -> Result<bool, Failure> {
         Ok(!self.journal.refresh().await?.ledger.offered.contains_key(&slot))
+    }
+
+    /// Whether the cluster last said in a heartbeat that it follows the primary.
+    pub(super) async fn is_standby(&self, cluster: &str) -> Result<bool, Failure> {
+        for entry in self.storage.list(layout::BEATS, None).await? {
+            let Some(stored) = self.storage.get(&entry.key, layout::RECORD_LIMIT).await? else {
+                continue;
+            };
+            let beat = record::decode_beat(&stored.bytes, self.journal.repository(), &self.keys);
+            let follows = |role| matches!(role, Role::Passive | Role::Promoting);
+            if beat.is_ok_and(|beat| beat.hub.uid == cluster && follows(beat.role)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// With a cache of its own: that of a daemon must not change under it. It goes with the folder.

@@ -28,8 +28,14 @@ pub enum BodyError {
 /// How the object is marked as restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stamp<'a> {
-    Ours { pair: &'a str },
-    Adopted { pair: &'a str },
+    Ours {
+        pair: &'a str,
+    },
+    Adopted {
+        pair: &'a str,
+    },
+    /// Not at all: a person put it there.
+    Nobodys,
 }
 
 /// An object of a backup, taken apart as far as writing needs it.
@@ -123,13 +129,15 @@ impl<'a> Parts<'a> {
                 out.field(field);
             }
         }
-        let (label, pair) = match stamp {
-            Stamp::Ours { pair } => (PAIR_LABEL, pair),
-            Stamp::Adopted { pair } => (ADOPTED_LABEL, pair),
+        let label = match stamp {
+            Stamp::Ours { pair } => Some((PAIR_LABEL, pair)),
+            Stamp::Adopted { pair } => Some((ADOPTED_LABEL, pair)),
+            Stamp::Nobodys => None,
         };
-        render_map(out, "labels", &self.labels, (label, pair));
-        let digest = (DIGEST_ANNOTATION, &*mark.to_string());
-        render_map(out, "annotations", &self.annotations, digest);
+        let mark = mark.to_string();
+        let annotation = label.map(|_| (DIGEST_ANNOTATION, &*mark));
+        render_map(out, "labels", &self.labels, label);
+        render_map(out, "annotations", &self.annotations, annotation);
         self.render_owners(out, live_uids);
         if let Some(version) = resource_version {
             out.name("resourceVersion");
@@ -157,14 +165,19 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// A map without what is ours, and with one entry of ours.
-fn render_map(out: &mut Writer, name: &str, map: &Fields<'_>, (ours, value): (&str, &str)) {
+/// A map without what is ours, and with one entry of ours if there is one; nothing for an empty map.
+fn render_map(out: &mut Writer, name: &str, map: &Fields<'_>, ours: Option<(&str, &str)>) {
+    let mut kept = map.0.iter().filter(|field| !field.name.starts_with(OWN_PREFIX)).peekable();
+    if kept.peek().is_none() && ours.is_none() {
+        return;
+    }
     out.name(name);
     out.open(b'{');
-    let kept = map.0.iter().filter(|field| !field.name.starts_with(OWN_PREFIX));
     kept.for_each(|field| out.field(field));
-    out.name(ours);
-    out.text(value);
+    if let Some((ours, value)) = ours {
+        out.name(ours);
+        out.text(value);
+    }
     out.close(b'}');
 }
 
@@ -265,6 +278,25 @@ mod tests {
             Some("42"),
             r#"{"apiVersion":"v1","metadata":{"name":"a","namespace":"ns","finalizers":["f"],"labels":{"a":"1","understudy.dev/pair":"eu"},"annotations":{MARK},"resourceVersion":"42"}}"#,
         );
+    }
+
+    #[test]
+    fn what_a_person_restores_is_nobodys() {
+        let object = |labels: &str| {
+            format!(r#"{{"apiVersion":"v1","metadata":{{"name":"a","namespace":"ns"{labels}}}}}"#)
+        };
+        let mark = Mark::new(&Digest::of(b"abc"), Set::Resources, 0);
+        for (labels, expected) in [
+            ("", ""),
+            (r#","labels":{},"annotations":null"#, ""),
+            (r#","labels":{"understudy.dev/pair":"eu","a":"1"}"#, r#","labels":{"a":"1"}"#),
+            (r#","annotations":{"understudy.dev/digest":"x"}"#, ""),
+        ] {
+            let raw: Box<RawValue> = serde_json::from_str(&object(labels)).unwrap();
+            let parts = Parts::of(&key("/configmaps/ns/a"), &raw).unwrap();
+            let body = parts.render(Stamp::Nobodys, mark, &[], None);
+            assert_eq!(String::from_utf8(body).unwrap(), object(expected));
+        }
     }
 
     #[test]

@@ -56,8 +56,20 @@ pub type Sink<'a> = dyn FnMut(ObjectKey, &RawValue) -> ControlFlow<()> + 'a;
 /// seconds after a question that was answered well. `Break` tells why the run must stop.
 pub type Guard<'a> = &'a (dyn Fn() -> BoxFuture<'static, ControlFlow<String>> + Send + Sync);
 
+/// On whose behalf it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// A standby's: what is written is marked as ours, and followed from then on.
+    Sync,
+    /// A person's: each object as the plan saw it or not at all, and nobody's afterwards.
+    Once,
+    /// As `Once`, but the API server is asked to change nothing.
+    Rehearsal,
+}
+
 /// All that an execution needs beside its plan.
 pub struct Run<'a> {
+    pub how: How,
     /// With a time-out of its own, and without retries: they would hide the server's complaints
     /// from the governor.
     pub client: &'a kube::Client,
@@ -94,7 +106,7 @@ pub(super) struct Progress<'a> {
 
 pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) -> Report {
     let plan = checked.plan();
-    let hub = Hub::new(run.client, run.max_in_flight, run.cancel);
+    let hub = Hub::new(run.client, run.max_in_flight, run.cancel).doing(run.how);
     let context = Context { run, hub, index: OwnerIndex::new(run.contents) };
     let mut progress = Progress {
         restored,
@@ -171,7 +183,8 @@ async fn write_all<'a>(context: &'a Context<'a>, progress: &mut Progress<'_>, wr
             return;
         }
         let new = progress.report.count(Done::Created) > created;
-        if class == Class::CustomResourceDefinitions && new {
+        let kept = context.run.how != How::Rehearsal;
+        if class == Class::CustomResourceDefinitions && new && kept {
             let established = established(context, progress, wave);
             if context.run.cancel.run_until_cancelled(established).await.is_none() {
                 return progress.stop("the restore was interrupted");

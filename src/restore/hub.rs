@@ -6,6 +6,7 @@
 //! handles anyway. A webhook that is away is none of the server's complaints and is not waited for:
 //! one dead webhook must not slow down the objects that it has nothing to do with.
 
+use super::execute::How;
 use super::governor::Governor;
 use crate::kube_client::{self, KubeError, layer};
 use crate::object::ObjectKey;
@@ -42,6 +43,7 @@ const WRITE_QUERY: &str = "fieldManager=understudy&fieldValidation=Ignore";
 pub(super) struct Hub<'a> {
     client: &'a kube::Client,
     cancel: &'a CancellationToken,
+    how: How,
     governor: Mutex<Governor>,
     mutations: AtomicU64,
     /// Attempts since the server last said anything.
@@ -109,7 +111,15 @@ impl<'a> Hub<'a> {
     ) -> Self {
         let governor = Mutex::new(Governor::new(max_in_flight));
         let (mutations, silent) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Self { client, cancel, governor, mutations, silent }
+        Self { client, cancel, how: How::Sync, governor, mutations, silent }
+    }
+
+    pub(super) fn doing(self, how: How) -> Self {
+        Self { how, ..self }
+    }
+
+    pub(super) fn how(&self) -> How {
+        self.how
     }
 
     /// How many requests may be in flight now.
@@ -133,7 +143,8 @@ impl<'a> Hub<'a> {
             Write::Replace => (Method::PUT, key.url_path(version), JSON),
             Write::Merge => (Method::PATCH, key.url_path(version), "application/merge-patch+json"),
         };
-        let url = format!("{path}?{WRITE_QUERY}");
+        let dry_run = if self.how == How::Rehearsal { "&dryRun=All" } else { "" };
+        let url = format!("{path}?{WRITE_QUERY}{dry_run}");
         let object: Object = self.read(request(method, url, METADATA, content_type, body)?).await?;
         Ok(object.metadata)
     }

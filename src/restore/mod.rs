@@ -22,6 +22,7 @@ mod hub;
 pub mod kinds;
 pub mod known;
 pub mod live;
+pub mod once;
 pub mod order;
 pub mod owners;
 pub mod plan;
@@ -35,7 +36,7 @@ mod write;
 
 pub use check::{Checked, check};
 
-pub use execute::{Guard, Run, Sink, Source, SourceError, execute};
+pub use execute::{Guard, How, Run, Sink, Source, SourceError, execute};
 pub use kinds::Kinds;
 pub use known::{Known, Mark, Restored, Standing};
 pub use plan::{Desired, Plan, plan};

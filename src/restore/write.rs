@@ -5,8 +5,10 @@
 //! what local controllers added stays; until then a changed object is replaced as a whole.
 
 use super::body::{Parts, Stamp};
+use super::execute::How;
 use super::hub::{self, Hub, Metadata};
 use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Known, Mark, PAIR_LABEL, Standing};
+use super::once;
 use super::policy::Policy;
 use super::report::Done;
 use crate::kube_client::KubeError;
@@ -55,7 +57,10 @@ pub(super) async fn write<'a>(
     policy: &Policy,
     job: Job<'a>,
 ) -> (&'a ObjectKey, Outcome) {
-    let outcome = steps(hub, policy, &job).await;
+    let outcome = match hub.how() {
+        How::Sync => steps(hub, policy, &job).await,
+        How::Once | How::Rehearsal => once::write(hub, &job).await,
+    };
     (job.key, outcome)
 }
 

@@ -12,7 +12,7 @@ use crate::kube_client::KubeError;
 use crate::object::{GroupResource, Kind};
 use crate::repository::chain::Backup;
 use crate::repository::packs::{Opened, PackStore, PacksError};
-use crate::restore::{self, Guard, Kinds, Policy, Report, Restored, Run, Scope, Source};
+use crate::restore::{self, Guard, How, Kinds, Policy, Report, Restored, Run, Scope, Source};
 use crate::status::DriftFacts;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -197,6 +197,7 @@ impl Standby {
         let checked =
             restore::check(plan, &desired).map_err(|violations| SyncError::Check(violations.0))?;
         let run = Run {
+            how: How::Sync,
             client: &self.client,
             contents: &opened.contents,
             kinds,

@@ -29,6 +29,7 @@ mod key_rotation;
 mod levels_stay_few;
 mod lost_answers;
 mod no_change_writes_nothing;
+mod one_object_back;
 mod presets;
 mod prune_spares_foreign_objects;
 mod races;
