@@ -359,6 +359,7 @@ impl Made {
         let targets = picked.targets.clone();
         let run = Run {
             how,
+            applied: None,
             client: &target.client,
             contents: &picked.contents,
             kinds: &target.kinds,

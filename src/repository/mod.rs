@@ -7,6 +7,7 @@ pub mod journal;
 pub mod keys;
 pub mod layout;
 pub mod ledger;
+mod older;
 pub mod pack;
 pub mod packs;
 pub mod probe;

@@ -8,6 +8,7 @@ use super::chain::Backup;
 use super::contents::{Contents, Entry};
 use super::keys::Keys;
 use super::layout::{PACK_LIMIT, PackName, pack_key};
+use super::older::Older;
 use super::pack::{self, Gone, Line, ObjectLine, PackError, Sealed};
 use super::record::{Commit, PackRef, SetContents};
 use super::storage::{Storage, StorageError};
@@ -46,6 +47,14 @@ pub struct Opened {
     pub contents: Contents,
     /// By [`Entry::pack`].
     packs: Vec<(Set, PackRef)>,
+    older: Older,
+}
+
+impl Opened {
+    /// All of it was applied, so that no older form is asked for any more.
+    pub fn forget_older(&mut self) {
+        self.older = Older::default();
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +101,8 @@ impl PacksError {
 
 /// What the lines of one set come to: the newest line of each key.
 type Overlay = HashMap<ObjectKey, Option<Entry>>;
+/// Hears of each entry in whose place a newer one came.
+type Replaced<'a> = dyn FnMut(ObjectKey, &Entry) + 'a;
 
 impl PackStore {
     /// `cache` is created if it is not there.
@@ -188,7 +199,7 @@ impl PackStore {
         let opened = tokio::task::spawn_blocking(move || this.open_cached(backup, before))
             .await
             .map_err(|_| PacksError::Thread)??;
-        self.forget_others(&opened.backup.commit).await;
+        self.forget_others(&opened).await;
         Ok(opened)
     }
 
@@ -198,22 +209,27 @@ impl PackStore {
         before: Option<Opened>,
     ) -> Result<Opened, PacksError> {
         let packs = packs_of(&backup.commit);
-        let (mut contents, known) = match before {
+        let (mut contents, known, mut older) = match before {
             Some(before) => {
                 let kept = continued(&before.backup.commit, &backup.commit);
                 carry_over(before, &kept, &packs)
             }
-            None => (Contents::default(), HashSet::new()),
+            None => Default::default(),
         };
         let mut overlays = BTreeMap::<Set, Overlay>::new();
         for (number, (set, reference)) in (0_u32..).zip(&packs) {
             if !known.contains(&reference.name) {
                 let overlay = overlays.entry(*set).or_default();
                 let gone = contents.gone.entry(*set).or_default();
-                self.index(reference, *set, number, overlay, gone)?;
+                let mut replaced = |key, entry: &Entry| {
+                    older.add(key, entry, &packs[entry.pack as usize]);
+                };
+                self.index(reference, *set, number, overlay, gone, &mut replaced)?;
             }
         }
-        merge(&mut contents, overlays)?;
+        let mut replaced = |key, entry: &Entry| older.add(key, entry, &packs[entry.pack as usize]);
+        merge(&mut contents, overlays, &mut replaced)?;
+        older.retain_replaced(&contents.entries);
         for (set, set_contents) in &backup.commit.sets {
             let found = contents.entries.values().filter(|entry| entry.set == *set).count() as u64;
             let expected = set_contents.objects;
@@ -221,7 +237,7 @@ impl PackStore {
                 return Err(PacksError::Count { set: *set, found, expected });
             }
         }
-        Ok(Opened { backup, contents, packs })
+        Ok(Opened { backup, contents, packs, older })
     }
 
     /// Reads one cached pack into the overlay of its set.
@@ -232,6 +248,7 @@ impl PackStore {
         number: u32,
         overlay: &mut Overlay,
         gone: &mut HashMap<ObjectKey, Gone>,
+        replaced: &mut Replaced<'_>,
     ) -> Result<(), PacksError> {
         self.lines(reference, set, |line| match line {
             Line::Object(ObjectLine { key, version, uid, resource_version, object }) => {
@@ -245,7 +262,9 @@ impl PackStore {
                     owners: pack::owners(object),
                 };
                 gone.remove(&key);
-                overlay.insert(key, Some(entry));
+                if let Some(Some(before)) = overlay.insert(key.clone(), Some(entry)) {
+                    replaced(key, &before);
+                }
                 ControlFlow::Continue(())
             }
             Line::Gone { key, gone: why } => {
@@ -298,9 +317,37 @@ impl PackStore {
         })
     }
 
-    /// The cache holds what the newest opened backup needs, nothing more.
-    async fn forget_others(&self, commit: &Commit) {
-        let wanted: HashSet<String> = commit.packs().map(|p| p.name.to_string()).collect();
+    /// Hands the older forms of objects for which `wanted` is true to `each`, as far as the cache
+    /// still holds them. Blocking.
+    pub fn older_objects(
+        &self,
+        opened: &Opened,
+        wanted: impl Fn(&ObjectKey, &Digest) -> bool,
+        mut each: impl FnMut(ObjectKey, &serde_json::value::RawValue) -> ControlFlow<()>,
+    ) -> Result<(), PacksError> {
+        for ((set, reference), mut keys) in opened.older.find(wanted) {
+            let mut heard = ControlFlow::Continue(());
+            self.lines(reference, *set, |line| {
+                if let Line::Object(ObjectLine { key, object, .. }) = line
+                    && keys.get(&key) == Some(&Digest::of(object.get().as_bytes()))
+                {
+                    keys.remove(&key);
+                    heard = each(key, object);
+                }
+                if keys.is_empty() { ControlFlow::Break(()) } else { heard }
+            })?;
+            if heard.is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The cache holds what the newest opened backup needs, and what was applied before it.
+    async fn forget_others(&self, opened: &Opened) {
+        let names = opened.backup.commit.packs().map(|pack| &pack.name);
+        let wanted: HashSet<String> =
+            names.chain(opened.older.packs()).map(ToString::to_string).collect();
         let Ok(mut files) = tokio::fs::read_dir(&self.cache).await else { return };
         while let Ok(Some(file)) = files.next_entry().await {
             if !wanted.contains(&*file.file_name().to_string_lossy()) {
@@ -333,27 +380,34 @@ fn carry_over(
     before: Opened,
     kept: &BTreeSet<Set>,
     packs: &[(Set, PackRef)],
-) -> (Contents, HashSet<PackName>) {
-    let Opened { backup: _, mut contents, packs: old } = before;
+) -> (Contents, HashSet<PackName>, Older) {
+    let Opened { backup: _, mut contents, packs: old, mut older } = before;
     let numbers: HashMap<&PackName, u32> =
         packs.iter().map(|(_, reference)| &reference.name).zip(0..).collect();
     let renumbered: Vec<Option<u32>> =
         old.iter().map(|(_, reference)| numbers.get(&reference.name).copied()).collect();
     contents.gone.retain(|set, _| kept.contains(set));
-    contents.entries.retain(|_, entry| match renumbered.get(entry.pack as usize) {
+    contents.entries.retain(|key, entry| match renumbered.get(entry.pack as usize) {
         Some(Some(number)) if kept.contains(&entry.set) => {
             entry.pack = *number;
             true
         }
-        _ => false,
+        _ => {
+            older.add(key.clone(), entry, &old[entry.pack as usize]);
+            false
+        }
     });
     let known = old.into_iter().filter(|(set, _)| kept.contains(set)).map(|(_, p)| p.name);
-    (contents, known.collect())
+    (contents, known.collect(), older)
 }
 
 /// Removals of all sets first, then what is there: an object that moved is gone from one set and
 /// stands in another.
-fn merge(contents: &mut Contents, overlays: BTreeMap<Set, Overlay>) -> Result<(), PacksError> {
+fn merge(
+    contents: &mut Contents,
+    overlays: BTreeMap<Set, Overlay>,
+    replaced: &mut Replaced<'_>,
+) -> Result<(), PacksError> {
     for (set, overlay) in &overlays {
         for key in overlay.iter().filter(|(_, entry)| entry.is_none()).map(|(key, _)| key) {
             if contents.entries.get(key).is_some_and(|entry| entry.set == *set) {
@@ -367,7 +421,9 @@ fn merge(contents: &mut Contents, overlays: BTreeMap<Set, Overlay>) -> Result<()
             if contents.entries.get(&key).is_some_and(|there| there.set != set) {
                 return Err(PacksError::TwoSets { key });
             }
-            contents.entries.insert(key, entry);
+            if let Some(before) = contents.entries.insert(key.clone(), entry) {
+                replaced(key, &before);
+            }
         }
     }
     Ok(())
@@ -416,7 +472,7 @@ mod tests {
                 )
             })
             .collect();
-        let merged = merge(&mut contents, overlays).ok().map(|()| {
+        let merged = merge(&mut contents, overlays, &mut |_, _| ()).ok().map(|()| {
             let mut found: Vec<_> =
                 contents.entries.iter().map(|(key, e)| (key.name().to_owned(), e.set)).collect();
             found.sort();
@@ -496,14 +552,20 @@ mod tests {
         }
         contents.gone.insert(Credentials, [(key("e"), Gone::Deleted)].into());
         contents.gone.insert(Resources, [(key("f"), Gone::Deleted)].into());
-        let opened = Opened { packs: packs_of(&before), backup: backup(before), contents };
+        let opened = Opened {
+            packs: packs_of(&before),
+            backup: backup(before),
+            contents,
+            older: Older::default(),
+        };
         let packs = packs_of(&after);
-        let (contents, known) = carry_over(opened, &kept, &packs);
+        let (contents, known, older) = carry_over(opened, &kept, &packs);
         let mut entries: Vec<_> =
             contents.entries.iter().map(|(key, e)| (key.name().to_owned(), e.pack)).collect();
         entries.sort();
         assert_eq!(entries, [("c".to_owned(), 2), ("d".to_owned(), 4)]);
         assert_eq!(contents.gone.keys().collect::<Vec<_>>(), [&Resources]);
+        assert_eq!(older.packs().len(), 2, "what a merge replaced may still be asked for");
         let fresh = packs.iter().filter(|(_, pack)| !known.contains(&pack.name));
         let fresh: Vec<_> = fresh.map(|(set, pack)| (*set, pack.name.to_string())).collect();
         let name = |number| PackName::new(1, 1, ulid::Ulid(number)).to_string();

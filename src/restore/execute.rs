@@ -9,7 +9,7 @@
 use super::check::Checked;
 use super::hub::{Hub, LOOK_UPS};
 use super::kinds::Kinds;
-use super::known::Restored;
+use super::known::{Mark, Restored};
 use super::order::Class;
 use super::owners::{OwnerIndex, key_on_hub};
 use super::plan::{Plan, Verb, Write};
@@ -52,6 +52,10 @@ pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 pub type Source = Arc<dyn Fn(u32, &mut Sink<'_>) -> Result<(), SourceError> + Send + Sync>;
 pub type Sink<'a> = dyn FnMut(ObjectKey, &RawValue) -> ControlFlow<()> + 'a;
 
+/// Calls the sink with the objects as they were when these marks were written, as far as they can
+/// still be read. Blocks, too.
+pub type Applied = Arc<dyn Fn(&HashMap<ObjectKey, Mark>, &mut Sink<'_>) + Send + Sync>;
+
 /// Asked before the first write and then so often that no write starts more than 200 objects or 5
 /// seconds after a question that was answered well. `Break` tells why the run must stop.
 pub type Guard<'a> = &'a (dyn Fn() -> BoxFuture<'static, ControlFlow<String>> + Send + Sync);
@@ -80,6 +84,8 @@ pub struct Run<'a> {
     pub cancel: &'a CancellationToken,
     pub guard: Guard<'a>,
     pub source: Source,
+    /// None: every object that changed is read from the hub first.
+    pub applied: Option<Applied>,
 }
 
 /// What does not change while a plan is executed.
@@ -172,7 +178,7 @@ async fn write_all<'a>(context: &'a Context<'a>, progress: &mut Progress<'_>, wr
     let mut reader = None;
     while let Some(wave) = waves.next() {
         let class = wave[0].stage.class;
-        let packs = reader.take().unwrap_or_else(|| wave::read(context, wave));
+        let packs = reader.take().unwrap_or_else(|| wave::read(context, progress, wave));
         if class > Class::Basics && !settle(context, progress).await {
             return progress.stop("the restore was interrupted");
         }

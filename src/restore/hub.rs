@@ -101,6 +101,8 @@ pub(super) enum Write {
     Replace,
     /// The body is a JSON merge patch.
     Merge,
+    /// The body is a JSON Patch that tests what it relies on.
+    Patch,
 }
 
 impl<'a> Hub<'a> {
@@ -142,6 +144,7 @@ impl<'a> Hub<'a> {
             Write::Create => (Method::POST, key.collection_path(version), JSON),
             Write::Replace => (Method::PUT, key.url_path(version), JSON),
             Write::Merge => (Method::PATCH, key.url_path(version), "application/merge-patch+json"),
+            Write::Patch => (Method::PATCH, key.url_path(version), "application/json-patch+json"),
         };
         let dry_run = if self.how == How::Rehearsal { "&dryRun=All" } else { "" };
         let url = format!("{path}?{WRITE_QUERY}{dry_run}");

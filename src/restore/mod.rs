@@ -24,7 +24,9 @@ pub mod known;
 pub mod live;
 pub mod once;
 pub mod order;
+mod overlay;
 pub mod owners;
+pub mod patch;
 pub mod plan;
 pub mod policy;
 pub mod prune;
@@ -36,7 +38,7 @@ mod write;
 
 pub use check::{Checked, check};
 
-pub use execute::{Guard, How, Run, Sink, Source, SourceError, execute};
+pub use execute::{Applied, Guard, How, Run, Sink, Source, SourceError, execute};
 pub use kinds::Kinds;
 pub use known::{Known, Mark, Restored, Standing};
 pub use plan::{Desired, Plan, plan};

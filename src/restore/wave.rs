@@ -6,7 +6,8 @@
 //! wave's packs are opened while the last objects of this one are in flight: the server never waits
 //! for a reader. So a restore holds at most the queue and what is in flight.
 
-use super::execute::{Context, Progress, Source, SourceError, links};
+use super::execute::{Applied, Context, Progress, Source, SourceError, links};
+use super::known::Mark;
 use super::plan;
 use super::write::{self, Job};
 use crate::clock;
@@ -15,7 +16,7 @@ use futures::StreamExt as _;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::FuturesUnordered;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -30,11 +31,20 @@ const CHUNK: usize = 128 << 10;
 const BATCH: usize = 200;
 const BATCH_TIME: Duration = Duration::from_secs(5);
 
-type Object = (ObjectKey, Box<RawValue>);
+/// Bytes of objects as they were applied last, held while their wave is written. What is beyond that
+/// is read from the hub.
+const MAX_APPLIED: usize = 32 << 20;
+
+struct Found {
+    key: ObjectKey,
+    object: Box<RawValue>,
+    /// As it was applied last, if that can still be read.
+    applied: Option<Box<RawValue>>,
+}
 
 /// The packs of one wave on their way.
 pub(super) struct Reader {
-    objects: mpsc::Receiver<Vec<Object>>,
+    objects: mpsc::Receiver<Vec<Found>>,
     thread: JoinHandle<Result<(), SourceError>>,
 }
 
@@ -70,7 +80,7 @@ pub(super) async fn write(
     let run = context.run;
     let mut unseen: HashSet<&ObjectKey> = wave.iter().map(|write| &write.key).collect();
     let mut writes = FuturesUnordered::new();
-    let mut ready = Vec::new().into_iter();
+    let mut ready = Vec::<Found>::new().into_iter();
     let mut question: Option<Question> = None;
     let mut next = None;
     let mut open = true;
@@ -83,9 +93,9 @@ pub(super) async fn write(
             question = Some(Question { asked, answer: (run.guard)() });
         }
         let has_place = due != Due::Now && writes.len() < context.hub.limit();
-        if has_place && let Some((key, object)) = ready.next() {
-            if let Some(key) = unseen.take(&key) {
-                let job = job(context, progress, key, object);
+        if has_place && let Some(found) = ready.next() {
+            if let Some(key) = unseen.take(&found.key) {
+                let job = job(context, progress, key, found);
                 writes.push(write::write(&context.hub, run.policy, job));
             }
             continue;
@@ -105,7 +115,7 @@ pub(super) async fn write(
                 open = chunk.is_some();
                 ready = chunk.unwrap_or_default().into_iter();
                 if !open {
-                    next = following.map(|wave| read(context, wave));
+                    next = following.map(|wave| read(context, progress, wave));
                 }
             }
             Some((key, outcome)) = writes.next() => {
@@ -169,39 +179,67 @@ fn job<'a>(
     context: &Context<'a>,
     progress: &mut Progress<'_>,
     key: &'a ObjectKey,
-    object: Box<RawValue>,
+    found: Found,
 ) -> Job<'a> {
     if let Some(asked) = &mut progress.asked {
         asked.started += 1;
     }
     let entry = &context.run.contents.entries[key];
     let links = links(context, progress, key, entry);
-    Job { key, entry, object, known: progress.restored.get(key).cloned(), links }
+    let Found { key: _, object, applied } = found;
+    Job { key, entry, object, applied, known: progress.restored.get(key).cloned(), links }
 }
 
-pub(super) fn read(context: &Context<'_>, wave: &[plan::Write]) -> Reader {
+pub(super) fn read(context: &Context<'_>, progress: &Progress<'_>, wave: &[plan::Write]) -> Reader {
     let mut packs: BTreeMap<u32, HashSet<ObjectKey>> = BTreeMap::new();
+    let mut marks = HashMap::new();
     for write in wave {
-        let pack = context.run.contents.entries[&write.key].pack;
-        packs.entry(pack).or_default().insert(write.key.clone());
+        let entry = &context.run.contents.entries[&write.key];
+        packs.entry(entry.pack).or_default().insert(write.key.clone());
+        let known = progress.restored.get(&write.key).filter(|_| write.update);
+        if let Some(mark) = known.and_then(|known| known.mark)
+            && !mark.same_content(&entry.digest)
+        {
+            marks.insert(write.key.clone(), mark);
+        }
     }
     let (sender, objects) = mpsc::channel(QUEUE);
-    let source = context.run.source.clone();
-    let thread = tokio::task::spawn_blocking(move || read_packs(&source, packs, sender));
+    let (source, applied) = (context.run.source.clone(), context.run.applied.clone());
+    let thread = tokio::task::spawn_blocking(move || {
+        let applied = applied.map(|applied| read_applied(&applied, &marks)).unwrap_or_default();
+        read_packs(&source, packs, applied, sender)
+    });
     Reader { objects, thread }
+}
+
+fn read_applied(
+    applied: &Applied,
+    marks: &HashMap<ObjectKey, Mark>,
+) -> HashMap<ObjectKey, Box<RawValue>> {
+    let (mut found, mut bytes) = (HashMap::new(), 0);
+    if !marks.is_empty() {
+        applied(marks, &mut |key, object| {
+            bytes += object.get().len();
+            found.insert(key, object.to_owned());
+            if bytes < MAX_APPLIED { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+    }
+    found
 }
 
 fn read_packs(
     source: &Source,
     packs: BTreeMap<u32, HashSet<ObjectKey>>,
-    sender: mpsc::Sender<Vec<Object>>,
+    mut applied: HashMap<ObjectKey, Box<RawValue>>,
+    sender: mpsc::Sender<Vec<Found>>,
 ) -> Result<(), SourceError> {
     let mut sending = Sending { sender, chunk: Vec::new(), bytes: 0 };
     for (pack, mut wanted) in packs {
         let mut heard = ControlFlow::Continue(());
         source(pack, &mut |key, object| {
             if wanted.remove(&key) {
-                heard = sending.push((key, object.to_owned()));
+                let applied = applied.remove(&key);
+                heard = sending.push(Found { key, object: object.to_owned(), applied });
             }
             if wanted.is_empty() { ControlFlow::Break(()) } else { heard }
         })?;
@@ -213,17 +251,17 @@ fn read_packs(
 }
 
 struct Sending {
-    sender: mpsc::Sender<Vec<Object>>,
-    chunk: Vec<Object>,
+    sender: mpsc::Sender<Vec<Found>>,
+    chunk: Vec<Found>,
     bytes: usize,
 }
 
 impl Sending {
     /// Hands over what there is as soon as the writers have nothing else. Breaks when nobody
     /// listens any more.
-    fn push(&mut self, object: Object) -> ControlFlow<()> {
-        self.bytes += object.1.get().len();
-        self.chunk.push(object);
+    fn push(&mut self, found: Found) -> ControlFlow<()> {
+        self.bytes += found.object.get().len();
+        self.chunk.push(found);
         let is_awaited = self.sender.capacity() == self.sender.max_capacity();
         if is_awaited || self.bytes >= CHUNK { self.flush() } else { ControlFlow::Continue(()) }
     }
@@ -281,11 +319,13 @@ mod tests {
         let (source, wanted) = packs();
         let all: HashSet<ObjectKey> = wanted.values().flatten().cloned().collect();
         let (sender, mut objects) = mpsc::channel(2);
-        let reader = tokio::task::spawn_blocking(move || read_packs(&source, wanted, sender));
+        let reader = tokio::task::spawn_blocking(move || {
+            read_packs(&source, wanted, HashMap::new(), sender)
+        });
         let mut seen = Vec::new();
         while let Some(chunk) = objects.recv().await {
             assert!(!chunk.is_empty());
-            seen.extend(chunk.into_iter().map(|(key, _)| key));
+            seen.extend(chunk.into_iter().map(|object| object.key));
         }
         reader.await.unwrap().unwrap();
         assert_eq!(seen.len(), all.len());
@@ -296,7 +336,9 @@ mod tests {
     async fn a_reader_to_whom_nobody_listens_ends() {
         let (source, wanted) = packs();
         let (sender, objects) = mpsc::channel(1);
-        let reader = tokio::task::spawn_blocking(move || read_packs(&source, wanted, sender));
+        let reader = tokio::task::spawn_blocking(move || {
+            read_packs(&source, wanted, HashMap::new(), sender)
+        });
         drop(objects);
         reader.await.unwrap().unwrap();
     }

@@ -1,14 +1,14 @@
-//! One object onto the hub: POST when it is known to be absent, PUT at the resourceVersion of our
-//! last write when it is known to be there, and a GET only when the server says that we were wrong.
-//!
-//! A guarded JSON Patch computed from the object last applied belongs in front of the PUT, so that
-//! what local controllers added stays; until then a changed object is replaced as a whole.
+//! One object onto the hub: POST when it is known to be absent, a guarded JSON Patch when it stands as
+//! we left it, and where the server says that we were wrong (or nobody knows what was left) a GET, a
+//! full comparison, and a PUT at the resourceVersion that was compared.
 
 use super::body::{Parts, Stamp};
 use super::execute::How;
 use super::hub::{self, Hub, Metadata};
-use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Known, Mark, PAIR_LABEL, Standing};
+use super::known::{ADOPTED_LABEL, Known, Mark, PAIR_LABEL, Standing};
 use super::once;
+use super::overlay::overlay;
+use super::patch::{Guard, patch};
 use super::policy::Policy;
 use super::report::Done;
 use crate::kube_client::KubeError;
@@ -28,6 +28,8 @@ pub(super) struct Job<'a> {
     pub(super) key: &'a ObjectKey,
     pub(super) entry: &'a Entry,
     pub(super) object: Box<RawValue>,
+    /// The form that was written last, if it can still be read.
+    pub(super) applied: Option<Box<RawValue>>,
     pub(super) known: Option<Known>,
     /// UID on the source hub → UID here, of the owners that can be linked.
     pub(super) links: HashMap<&'a str, String>,
@@ -46,10 +48,31 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
+#[derive(Debug)]
 enum Step {
-    Post(Standing),
-    Put(Standing, Box<str>),
+    Post,
+    Patch(Standing, Bytes),
     Look,
+    Put(Standing, Bytes),
+}
+
+/// An object with its owners linked, ready to be rendered.
+struct Form<'a> {
+    parts: Parts<'a>,
+    uids: Vec<Option<String>>,
+    mark: Mark,
+    pair: &'a str,
+}
+
+impl Form<'_> {
+    fn render(&self, standing: Standing, version: Option<&str>) -> Vec<u8> {
+        let pair = self.pair;
+        let stamp = match standing {
+            Standing::Adopted => Stamp::Adopted { pair },
+            Standing::Ours | Standing::Foreign => Stamp::Ours { pair },
+        };
+        self.parts.render(stamp, self.mark, &self.uids, version)
+    }
 }
 
 pub(super) async fn write<'a>(
@@ -57,117 +80,169 @@ pub(super) async fn write<'a>(
     policy: &Policy,
     job: Job<'a>,
 ) -> (&'a ObjectKey, Outcome) {
-    let outcome = match hub.how() {
-        How::Sync => steps(hub, policy, &job).await,
-        How::Once | How::Rehearsal => once::write(hub, &job).await,
+    if matches!(hub.how(), How::Once | How::Rehearsal) {
+        return (job.key, once::write(hub, &job).await);
+    }
+    let outcome = match Parts::of(job.key, &job.object) {
+        Err(error) => Outcome::Refused(error.to_string()),
+        Ok(parts) => {
+            let uids = linked(&parts, &job.links);
+            let mark = Mark::new(&job.entry.digest, job.entry.set, stripped(&uids));
+            let form = Form { parts, uids, mark, pair: &policy.pair };
+            steps(hub, policy, &job, &form).await
+        }
     };
     (job.key, outcome)
 }
 
-async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>) -> Outcome {
-    let Job { key, entry, object, known, links } = job;
-    let parts = match Parts::of(key, object) {
-        Ok(parts) => parts,
-        Err(error) => return Outcome::Refused(error.to_string()),
-    };
-    let uids: Vec<_> = parts.owners().map(|owner| links.get(&*owner.uid).cloned()).collect();
-    let stripped = uids.iter().filter(|uid| uid.is_none()).count();
-    let mark = Mark::new(&entry.digest, entry.set, stripped);
-    let render = |standing, version: Option<&str>| {
-        let pair = &policy.pair;
-        let stamp = if standing == Standing::Adopted {
-            Stamp::Adopted { pair }
-        } else {
-            Stamp::Ours { pair }
-        };
-        Bytes::from(parts.render(stamp, mark, &uids, version))
-    };
-    // The mark does not tell an old owner's UID from a new one.
-    let force = known.as_ref().is_some_and(|known| known.mark == Some(mark));
+fn linked(parts: &Parts<'_>, links: &HashMap<&str, String>) -> Vec<Option<String>> {
+    parts.owners().map(|owner| links.get(&*owner.uid).cloned()).collect()
+}
 
-    let mut step = match known {
-        Some(Known { standing, resource_version, .. }) if *standing != Standing::Foreign => {
-            Step::Put(*standing, resource_version.clone())
-        }
-        _ => Step::Post(Standing::Ours),
-    };
+fn stripped(uids: &[Option<String>]) -> usize {
+    uids.iter().filter(|uid| uid.is_none()).count()
+}
+
+async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, form: &Form<'_>) -> Outcome {
+    let (key, version) = (job.key, &*job.entry.version);
+    let mut step = first_step(job, form);
     for _ in 0..MAX_STEPS {
-        let (answer, standing, done) = match step {
-            Step::Post(standing) => {
-                let body = render(standing, None);
-                let answer = hub.write(hub::Write::Create, key, &entry.version, body);
-                (answer.await, standing, Done::Created)
+        let (how, body, standing, done) = match &step {
+            Step::Post => {
+                let body = Bytes::from(form.render(Standing::Ours, None));
+                (hub::Write::Create, body, Standing::Ours, Done::Created)
             }
-            Step::Put(standing, version) => {
-                let body = render(standing, Some(&version));
-                let adopting = standing == Standing::Adopted && known.is_none();
+            Step::Patch(standing, patch) => {
+                (hub::Write::Patch, patch.clone(), *standing, Done::Updated)
+            }
+            Step::Put(standing, body) => {
+                let adopting = *standing == Standing::Adopted && job.known.is_none();
                 let done = if adopting { Done::Adopted } else { Done::Updated };
-                let answer = hub.write(hub::Write::Replace, key, &entry.version, body);
-                (answer.await, standing, done)
+                (hub::Write::Replace, body.clone(), *standing, done)
             }
-            Step::Look => match hub.metadata(key, &entry.version).await {
-                Ok(found) => match judge(policy, key, mark, force, found) {
-                    Judged::Write(standing, version) => {
-                        step = Step::Put(standing, version);
+            Step::Look => match hub.get(key, version).await {
+                Ok(live) => match compare(policy, key, form, &live) {
+                    Compared::Write(standing, body) => {
+                        step = Step::Put(standing, body);
                         continue;
                     }
-                    Judged::Over(outcome) => return outcome,
+                    Compared::Over(outcome) => return outcome,
                 },
-                Err(error) => (Err(error), Standing::Ours, Done::Created),
+                Err(error) if error.is_not_found() => {
+                    step = Step::Post;
+                    continue;
+                }
+                Err(error) => return failure(&error, key, job.entry.set),
             },
         };
-        match answer {
-            Ok(found) => {
-                let Metadata { uid, resource_version, .. } = found;
-                let known = Known { standing, mark: Some(mark), uid, resource_version };
+        match hub.write(how, key, version, body).await {
+            Ok(Metadata { uid, resource_version, .. }) => {
+                let known = Known { standing, mark: Some(form.mark), uid, resource_version };
                 return Outcome::Written(done, known);
             }
-            Err(error) => match next_step(&error, done) {
+            Err(error) => match next_step(&error, &step) {
                 Some(next) => step = next,
-                None => return failure(&error, key, entry.set),
+                None => return failure(&error, key, job.entry.set),
             },
         }
     }
     Outcome::Later("somebody else changed it at every attempt".to_owned())
 }
 
-/// What an error tells about the object. None: it tells about the request.
-fn next_step(error: &KubeError, done: Done) -> Option<Step> {
-    match (error.code()?, done) {
-        (409, Done::Created) if error.reason() == "AlreadyExists" => Some(Step::Look),
-        (409, Done::Updated | Done::Adopted) => Some(Step::Look),
-        (404, Done::Updated | Done::Adopted) => Some(Step::Post(Standing::Ours)),
-        _ => None,
+fn first_step(job: &Job<'_>, form: &Form<'_>) -> Step {
+    match &job.known {
+        Some(known) if known.standing != Standing::Foreign => match patch_from(job, known, form) {
+            Some(patch) => Step::Patch(known.standing, patch.into()),
+            None => Step::Look,
+        },
+        Some(_) | None => Step::Post,
     }
 }
 
-enum Judged {
-    Write(Standing, Box<str>),
+/// None: nobody knows for certain how the object was written last.
+fn patch_from(job: &Job<'_>, known: &Known, form: &Form<'_>) -> Option<Vec<u8>> {
+    let mark = known.mark.filter(|mark| *mark != form.mark)?;
+    // The mark does not tell an old owner's UID from a new one, but the guard does.
+    let old = match &job.applied {
+        _ if mark.same_content(&job.entry.digest) => &job.object,
+        applied => applied.as_ref()?,
+    };
+    let parts = Parts::of(job.key, old).ok()?;
+    let uids = linked(&parts, &job.links);
+    if stripped(&uids) != usize::from(mark.stripped) {
+        return None;
+    }
+    let old = Form { parts, uids, mark, pair: form.pair };
+    let owners: Vec<&str> = old.uids.iter().flatten().map(String::as_str).collect();
+    let guard = Guard { uid: &known.uid, digest: &mark.to_string(), owners: &owners };
+    let bodies = (old.render(known.standing, None), form.render(known.standing, None));
+    patch(&guard, raw(&bodies.0)?, raw(&bodies.1)?)
+}
+
+fn raw(json: &[u8]) -> Option<&RawValue> {
+    serde_json::from_slice(json).ok()
+}
+
+/// What an error tells about the object. None: it tells about the request.
+fn next_step(error: &KubeError, step: &Step) -> Option<Step> {
+    match (step, error.code()?) {
+        (Step::Post, 409) if error.reason() == "AlreadyExists" => Some(Step::Look),
+        (Step::Patch(..) | Step::Put(..), 404) => Some(Step::Post),
+        // A test that failed is answered like a value that is not allowed. If it is one, the PUT
+        // will say so.
+        (Step::Patch(..), 400 | 412 | 413 | 415 | 422) | (Step::Patch(..) | Step::Put(..), 409) => {
+            Some(Step::Look)
+        }
+        (Step::Post | Step::Patch(..) | Step::Look | Step::Put(..), _) => None,
+    }
+}
+
+#[derive(Debug)]
+enum Compared {
+    Write(Standing, Bytes),
     Over(Outcome),
 }
 
-/// What to do with an object that exists although we thought it did not, or that changed since our
-/// last write.
-fn judge(policy: &Policy, key: &ObjectKey, mark: Mark, force: bool, found: Metadata) -> Judged {
-    let Metadata { uid, resource_version, labels, annotations, deletion_timestamp, .. } = found;
-    if deletion_timestamp.is_some() {
-        return Judged::Over(Outcome::Later("it is being deleted on this hub".to_owned()));
-    }
-    let is_ours = |label| labels.get(label) == Some(&policy.pair);
-    let standing = if is_ours(PAIR_LABEL) {
-        Standing::Ours
-    } else if is_ours(ADOPTED_LABEL) || policy.adopts(key) {
-        Standing::Adopted
-    } else {
-        let known = Known { standing: Standing::Foreign, mark: None, uid, resource_version };
-        return Judged::Over(Outcome::Kept(known));
+/// What to do with an object that exists although we thought it did not, or that is not as we left
+/// it.
+fn compare(policy: &Policy, key: &ObjectKey, form: &Form<'_>, live: &[u8]) -> Compared {
+    let Ok(hub::Object { metadata }) = serde_json::from_slice(live) else {
+        let why = "the API server's answer is no object".to_owned();
+        return Compared::Over(Outcome::Later(why));
     };
-    let current = annotations.get(DIGEST_ANNOTATION).and_then(|text| Mark::parse(text));
-    if current == Some(mark) && !force {
-        let known = Known { standing, mark: current, uid, resource_version };
-        return Judged::Over(Outcome::Written(Done::Unchanged, known));
+    let standing = match standing(policy, key, &metadata) {
+        Ok(standing) => standing,
+        Err(outcome) => return Compared::Over(outcome),
+    };
+    let Metadata { uid, resource_version, .. } = metadata;
+    let new = form.render(standing, None);
+    match raw(live).zip(raw(&new)).and_then(|(live, new)| overlay(live, new)) {
+        Some(overlaid) if overlaid.changes => Compared::Write(standing, overlaid.body.into()),
+        Some(_) => {
+            let known = Known { standing, mark: Some(form.mark), uid, resource_version };
+            Compared::Over(Outcome::Written(Done::Unchanged, known))
+        }
+        None => {
+            let body = form.render(standing, Some(&resource_version));
+            Compared::Write(standing, body.into())
+        }
     }
-    Judged::Write(standing, resource_version)
+}
+
+/// Whose the object is. Err: it is not to be written now.
+fn standing(policy: &Policy, key: &ObjectKey, found: &Metadata) -> Result<Standing, Outcome> {
+    if found.deletion_timestamp.is_some() {
+        return Err(Outcome::Later("it is being deleted on this hub".to_owned()));
+    }
+    let is_ours = |label| found.labels.get(label) == Some(&policy.pair);
+    if is_ours(PAIR_LABEL) {
+        Ok(Standing::Ours)
+    } else if is_ours(ADOPTED_LABEL) || policy.adopts(key) {
+        Ok(Standing::Adopted)
+    } else {
+        let (uid, resource_version) = (found.uid.clone(), found.resource_version.clone());
+        Err(Outcome::Kept(Known { standing: Standing::Foreign, mark: None, uid, resource_version }))
+    }
 }
 
 /// Sorts an error into "tried again in this run" and "not in this run".
@@ -222,51 +297,59 @@ mod tests {
     use crate::kube_client::{ApiCause, ApiError};
     use crate::object::{Digest, GroupResource};
 
-    fn metadata(labels: &[(&str, &str)], digest: &str, deleting: bool) -> Metadata {
-        Metadata {
-            namespace: String::new(),
-            name: "a".into(),
-            uid: "u".into(),
-            resource_version: "7".into(),
-            deletion_timestamp: deleting.then(String::new),
-            labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-            annotations: [(DIGEST_ANNOTATION.to_owned(), digest.to_owned())].into(),
-        }
-    }
-
-    #[test]
-    fn what_exists_is_ours_adopted_or_kept() {
+    /// What becomes of `live`, an object with these labels and this digest, when `data` is restored.
+    fn check(name: &str, labels: &str, digest: &str, more: &str, data: &str, expected: &str) {
         let kind = GroupResource { group: "x.io".into(), resource: "sets".into() };
         let settings = RestorePolicy { allow_kinds: vec![], adopt: vec![(kind, "default".into())] };
         let policy = Policy::new("eu", "understudy-system", &settings);
+        let key = key(name);
+        let (group, short) = (key.group(), key.name());
+        let version = if group.is_empty() { "v1".to_owned() } else { format!("{group}/v1") };
+        let namespace = key.namespace();
+        let object = format!(
+            r#"{{"apiVersion":"{version}","metadata":{{"name":"{short}","namespace":"{namespace}"}},"data":"{data}"}}"#
+        );
+        let object: Box<RawValue> = serde_json::from_str(&object).unwrap();
+        let parts = Parts::of(&key, &object).unwrap();
         let mark = Mark::new(&Digest::of(b"x"), Set::Resources, 0);
-        let same = mark.to_string();
-        let (ours, others) = ([(PAIR_LABEL, "eu")], [(PAIR_LABEL, "us")]);
-        let adopted = [(ADOPTED_LABEL, "eu")];
-        for (name, labels, digest, deleting, force, expected) in [
-            ("/secrets/ns/a", &ours[..], &*same, false, false, "unchanged"),
-            ("/secrets/ns/a", &ours, &same, false, true, "write ours"),
-            ("/secrets/ns/a", &ours, "0123456789abcdef", false, false, "write ours"),
-            ("/secrets/ns/a", &ours, "", false, false, "write ours"),
-            ("/secrets/ns/a", &ours, &same, true, false, "later"),
-            ("/secrets/ns/a", &others, &same, false, false, "kept"),
-            ("/secrets/ns/a", &[], &same, false, false, "kept"),
-            ("/secrets/ns/a", &adopted, "", false, false, "write adopted"),
-            ("x.io/sets//default", &[], "", false, false, "write adopted"),
-            ("x.io/sets//default", &adopted, &same, false, false, "unchanged"),
-            ("x.io/sets//other", &[], "", false, false, "kept"),
+        let form = Form { parts, uids: vec![], mark, pair: "eu" };
+        let book = r#""managedFields":[]"#;
+        let live = format!(
+            r#"{{"apiVersion":"{version}","metadata":{{"name":"{short}","namespace":"{namespace}","uid":"u","resourceVersion":"7",{more}{book},"labels":{{{labels}}},"annotations":{{"understudy.dev/digest":"{digest}"}}}},"data":"same"}}"#
+        );
+        let found = match compare(&policy, &key, &form, live.as_bytes()) {
+            Compared::Write(standing, body) => {
+                assert!(String::from_utf8_lossy(&body).contains(r#""resourceVersion":"7""#));
+                format!("write {standing:?}")
+            }
+            Compared::Over(Outcome::Written(done, _)) => done.name().to_owned(),
+            Compared::Over(Outcome::Kept(_)) => "kept".to_owned(),
+            Compared::Over(Outcome::Later(_)) => "later".to_owned(),
+            Compared::Over(other) => format!("{other:?}"),
+        };
+        assert_eq!(found, expected, "{name} {labels} {digest} {data}");
+    }
+
+    #[test]
+    fn what_exists_is_ours_adopted_or_kept_and_compared_in_full() {
+        let same = &*Mark::new(&Digest::of(b"x"), Set::Resources, 0).to_string();
+        let other = "0123456789abcdef";
+        let (ours, others) = (r#""understudy.dev/pair":"eu""#, r#""understudy.dev/pair":"us""#);
+        let adopted = r#""understudy.dev/adopted":"eu""#;
+        let deleting = r#""deletionTimestamp":"2026-01-01T00:00:00Z","#;
+        for (name, labels, digest, more, data, expected) in [
+            ("/secrets/ns/a", ours, same, "", "same", "unchanged"),
+            ("/secrets/ns/a", ours, same, "", "other", "write Ours"),
+            ("/secrets/ns/a", ours, other, "", "same", "write Ours"),
+            ("/secrets/ns/a", ours, same, deleting, "same", "later"),
+            ("/secrets/ns/a", others, same, "", "same", "kept"),
+            ("/secrets/ns/a", "", same, "", "same", "kept"),
+            ("/secrets/ns/a", adopted, "", "", "same", "write Adopted"),
+            ("x.io/sets/ns/default", "", "", "", "same", "write Adopted"),
+            ("x.io/sets/ns/default", adopted, same, "", "same", "unchanged"),
+            ("x.io/sets/ns/other", "", "", "", "same", "kept"),
         ] {
-            let judged =
-                judge(&policy, &key(name), mark, force, metadata(labels, digest, deleting));
-            let found = match judged {
-                Judged::Write(Standing::Ours, _) => "write ours",
-                Judged::Write(Standing::Adopted, _) => "write adopted",
-                Judged::Over(Outcome::Written(Done::Unchanged, _)) => "unchanged",
-                Judged::Over(Outcome::Kept(_)) => "kept",
-                Judged::Over(Outcome::Later(_)) => "later",
-                Judged::Write(..) | Judged::Over(_) => "other",
-            };
-            assert_eq!(found, expected, "{name} {labels:?}");
+            check(name, labels, digest, more, data, expected);
         }
     }
 

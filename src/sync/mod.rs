@@ -13,6 +13,7 @@ use crate::object::{GroupResource, Kind};
 use crate::repository::chain::Backup;
 use crate::repository::packs::{Opened, PackStore, PacksError};
 use crate::restore::{self, Guard, How, Kinds, Policy, Report, Restored, Run, Scope, Source};
+use crate::retry;
 use crate::status::DriftFacts;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -95,7 +96,12 @@ impl Standby {
         if self.opened.as_ref().is_some_and(|opened| opened.backup.mark == backup.mark) {
             return Ok(());
         }
-        let before = self.opened.take().and_then(Arc::into_inner);
+        let mut before = self.opened.take().and_then(Arc::into_inner);
+        if let (Some(before), Some((slot, _))) = (&mut before, self.clean)
+            && before.backup.mark.slot == slot
+        {
+            before.forget_older();
+        }
         let opened = self.packs.open(backup.clone(), before).await;
         let opened = opened.map_err(|source| SyncError::Open { backup: backup.id(), source })?;
         self.opened = Some(Arc::new(opened));
@@ -196,6 +202,7 @@ impl Standby {
         tracing::info!(backup = opened.backup.id(), %plan, "restore plan");
         let checked =
             restore::check(plan, &desired).map_err(|violations| SyncError::Check(violations.0))?;
+        let (older_packs, older) = (self.packs.clone(), opened.clone());
         let run = Run {
             how: How::Sync,
             client: &self.client,
@@ -206,6 +213,15 @@ impl Standby {
             cancel,
             guard,
             source: self.source(opened),
+            applied: Some(Arc::new(move |marks, sink| {
+                let wanted = |key: &_, digest: &_| {
+                    marks.get(key).is_some_and(|mark: &restore::Mark| mark.same_content(digest))
+                };
+                if let Err(error) = older_packs.older_objects(&older, wanted, sink) {
+                    let error = retry::chain(&error);
+                    tracing::info!(error, "what was applied before cannot be read any more");
+                }
+            })),
         };
         Ok(restore::execute(&run, &checked, restored).await)
     }

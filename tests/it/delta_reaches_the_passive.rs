@@ -55,9 +55,9 @@ async fn delta_reaches_the_passive() -> Result<()> {
         "create secrets policies/signing-key",
         "delete configmaps cluster-0000/site",
         "delete placements policies/moves-out",
+        "patch configmaps cluster-0001/site",
+        "patch policies policies/limit-ranges",
         "patch secrets cluster-0001/console-login",
-        "update configmaps cluster-0001/site",
-        "update policies policies/limit-ranges",
     ];
     assert_eq!(stage.restore_writes(first)?, expected, "one write an object that changed");
     assert!(target.find(SITE_0).await?.is_none(), "a deleted object disappears");

@@ -1,0 +1,142 @@
+//! How an object that changed is written: one patch that names only what changed, and where the
+//! object is not as it was left, a look and a full comparison. What the passive hub's own controllers
+//! put there stays either way.
+
+use crate::harness::Result;
+use crate::harness::bare::Api;
+use crate::harness::hub::{DAEMON_USER, Hub};
+use crate::stage::Stage;
+use serde_json::{Value, json};
+
+const BACKUP_LABEL: &str = "cluster.open-cluster-management.io/backup";
+const MAPS: &str = "/api/v1/namespaces/team/configmaps";
+const DIGEST: &str = "understudy.dev/digest";
+
+#[tokio::test]
+async fn an_update_names_only_what_changed() -> Result<()> {
+    let stage = Stage::set("writes", |config| config).await?;
+    let (source, target) = (stage.pair.primary.api()?, stage.pair.passive.api()?);
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    source.post("/api/v1/namespaces", &namespace).await?;
+    for name in NAMES {
+        source.post(MAPS, &map(name)).await?;
+    }
+    let primary = stage.start_primary().await?;
+    let mut passive = stage.start_passive().await?;
+    meddle(&target).await?;
+
+    let before = requests(&stage.pair.passive)?.len();
+    change(&source, "second").await?;
+    let backup = stage.backup(&primary).await?;
+    stage.synced(&mut passive, &backup).await?;
+    let expected = [
+        // As it was left: nobody looks at it first.
+        "patch plain 200",
+        "patch touched 200",
+        // Not as it was left.
+        "patch edited 422",
+        "get edited 200",
+        "update edited 200",
+        "patch replaced 422",
+        "get replaced 200",
+        "update replaced 200",
+        "patch taken-down 404",
+        "create taken-down 201",
+    ];
+    same_requests(&requests(&stage.pair.passive)?[before..], &expected);
+    for name in NAMES {
+        let found = target.get_json(&format!("{MAPS}/{name}")).await?;
+        let mut data = json!({"keep": "first", "change": "second", "new": "second"});
+        match name {
+            "touched" | "edited" => data["local"] = "mine".into(),
+            // Nobody but the one who put them there can tell whose these are.
+            "replaced" => (data["local"], data["drop"]) = ("mine".into(), "first".into()),
+            _ => {}
+        }
+        assert_eq!(found["data"], data, "{name}");
+        let metadata = &found["metadata"];
+        assert_eq!(metadata["labels"]["understudy.dev/pair"], "test", "{name}");
+        let local = &metadata["annotations"]["example.com/seen"];
+        let finalizers = &metadata["finalizers"];
+        let is_touched = name == "touched" || name == "edited";
+        assert_eq!(local == "yes", is_touched, "{name}: {metadata}");
+        assert_eq!(*finalizers == json!(["example.com/hold"]), is_touched, "{name}: {metadata}");
+    }
+
+    // A daemon that has just started finds in the packs what was applied before.
+    passive.kill9();
+    change(&source, "third").await?;
+    stage.backup(&primary).await?;
+    let before = requests(&stage.pair.passive)?.len();
+    stage.start_passive().await?;
+    let expected = NAMES.map(|name| format!("patch {name} 200"));
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    same_requests(&requests(&stage.pair.passive)?[before..], &expected);
+    let touched = target.get_json(&format!("{MAPS}/touched")).await?;
+    assert_eq!(touched["data"]["change"], "third");
+    assert_eq!(touched["data"]["local"], "mine");
+    Ok(())
+}
+
+const NAMES: [&str; 5] = ["plain", "touched", "edited", "replaced", "taken-down"];
+
+fn map(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "labels": {BACKUP_LABEL: ""}},
+        "data": {"keep": "first", "change": "first", "drop": "first"},
+    })
+}
+
+/// The primary changes a field, drops one and adds one.
+async fn change(source: &Api, value: &str) -> Result<()> {
+    for name in NAMES {
+        let data = json!({"change": value, "drop": null, "new": value});
+        source.merge_patch(&format!("{MAPS}/{name}"), &json!({"data": data})).await?;
+    }
+    Ok(())
+}
+
+/// What others do to restored objects.
+async fn meddle(target: &Api) -> Result<()> {
+    let local = json!({
+        "metadata": {
+            "annotations": {"example.com/seen": "yes"}, "finalizers": ["example.com/hold"],
+        },
+        "data": {"local": "mine"},
+    });
+    for name in ["touched", "edited"] {
+        target.merge_patch(&format!("{MAPS}/{name}"), &local).await?;
+    }
+    let edit = json!({"metadata": {"annotations": {DIGEST: "0123456789abcdef"}}});
+    target.merge_patch(&format!("{MAPS}/edited"), &edit).await?;
+
+    let path = format!("{MAPS}/replaced");
+    let mut replaced = target.get_json(&path).await?;
+    target.delete(&path).await?;
+    let metadata = replaced["metadata"].as_object_mut().ok_or("it has no metadata")?;
+    metadata.retain(|name, _| ["name", "labels", "annotations"].contains(&name.as_str()));
+    replaced["data"]["local"] = "mine".into();
+    target.post(MAPS, &replaced).await?;
+    target.delete(&format!("{MAPS}/taken-down")).await?;
+    Ok(())
+}
+
+/// All that the daemon asked about the objects: `verb name code`.
+fn requests(hub: &Hub) -> Result<Vec<String>> {
+    let ours = hub.audit()?.into_iter().filter(|event| {
+        let is_ours = event.user == DAEMON_USER && event.namespace == "team";
+        is_ours && event.resource == "configmaps" && !event.name.is_empty()
+    });
+    Ok(ours.map(|event| format!("{} {} {}", event.verb, event.name, event.code)).collect())
+}
+
+/// The same ones, for each object in this order.
+fn same_requests(found: &[String], expected: &[&str]) {
+    let name = |request: &str| request.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut found: Vec<&str> = found.iter().map(String::as_str).collect();
+    let mut expected = expected.to_vec();
+    found.sort_by_key(|request| name(request));
+    expected.sort_by_key(|request| name(request));
+    assert_eq!(found, expected);
+}
