@@ -408,7 +408,10 @@ fn told(report: &Report) -> (Outcome, String, u64, u64) {
     let message = report.stopped.clone().unwrap_or_else(|| {
         let kinds = crate::sync::failed_by_kind(report);
         let kinds = kinds.iter().map(|(kind, count)| format!("; {count} {kind} failed"));
-        format!("{} requests{}", report.mutations, kinds.collect::<String>())
+        let waiting = report.waiting.iter();
+        let waiting = waiting.map(|(kind, n)| format!("; {n} {kind} wait for their kind"));
+        let (kinds, waiting) = (kinds.collect::<String>(), waiting.collect::<String>());
+        format!("{} requests{kinds}{waiting}", report.mutations)
     });
     (outcome, message, changed, failed)
 }

@@ -45,6 +45,8 @@ pub struct Parts<'a> {
     labels: Fields<'a>,
     annotations: Fields<'a>,
     owners: Vec<(Owner, Fields<'a>)>,
+    /// In place of the one that the object says.
+    api_version: Option<String>,
 }
 
 impl<'a> Parts<'a> {
@@ -80,7 +82,13 @@ impl<'a> Parts<'a> {
             owners: owners(&metadata)?,
             top,
             metadata,
+            api_version: None,
         })
+    }
+
+    /// Renders the object as one of another version of its kind.
+    pub fn convert(&mut self, api_version: String) {
+        self.api_version = Some(api_version);
     }
 
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
@@ -102,6 +110,11 @@ impl<'a> Parts<'a> {
             if field.name == "metadata" {
                 out.key(field.key);
                 self.render_metadata(&mut out, stamp, mark, live_uids, resource_version);
+            } else if field.name == "apiVersion"
+                && let Some(other) = &self.api_version
+            {
+                out.key(field.key);
+                out.text(other);
             } else {
                 out.field(field);
             }
@@ -297,6 +310,20 @@ mod tests {
             let body = parts.render(Stamp::Nobodys, mark, &[], None);
             assert_eq!(String::from_utf8(body).unwrap(), object(expected));
         }
+    }
+
+    #[test]
+    fn a_body_of_another_version_says_so() {
+        let raw: Box<RawValue> = serde_json::from_str(
+            r#"{"apiVersion":"x.io/v1beta1","kind":"T","metadata":{"name":"a","namespace":"ns"}}"#,
+        )
+        .unwrap();
+        let mut parts = Parts::of(&key("x.io/things/ns/a"), &raw).unwrap();
+        parts.convert("x.io/v1".to_owned());
+        let mark = Mark::new(&Digest::of(b"abc"), Set::Resources, 0);
+        let body = parts.render(Stamp::Ours { pair: "eu" }, mark, &[], None);
+        let body = String::from_utf8(body).unwrap();
+        assert!(body.starts_with(r#"{"apiVersion":"x.io/v1","kind":"T","#), "{body}");
     }
 
     #[test]

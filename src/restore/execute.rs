@@ -12,7 +12,7 @@ use super::kinds::Kinds;
 use super::known::{Mark, Restored};
 use super::order::Class;
 use super::owners::{OwnerIndex, key_on_hub};
-use super::plan::{Plan, Verb, Write};
+use super::plan::{NOT_SERVED, Plan, Verb, Write};
 use super::policy::Policy;
 use super::prune::{Delete, Unlabel};
 use super::remove::{self, Removal};
@@ -165,6 +165,9 @@ fn planned(plan: &Plan) -> Report {
             Verb::Create | Verb::Update | Verb::Delete | Verb::Unlabel => continue,
         };
         report.add(line.set, done, *count);
+        if line.why == NOT_SERVED {
+            *report.waiting.entry(line.kind.clone()).or_default() += count;
+        }
     }
     for (key, why) in &plan.refused {
         report.name_refused(key.clone(), (*why).to_owned());

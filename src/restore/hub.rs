@@ -8,6 +8,7 @@
 
 use super::execute::How;
 use super::governor::Governor;
+use super::overlay::MANAGER;
 use crate::kube_client::{self, KubeError, layer};
 use crate::object::ObjectKey;
 use crate::retry::{self, Class, Next};
@@ -36,9 +37,6 @@ const JSON: &str = "application/json";
 const METADATA: &str =
     "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
-/// Names us in `managedFields`. Unknown fields are stored or dropped as the kind's schema says;
-/// validating them strictly would only cost time.
-const WRITE_QUERY: &str = "fieldManager=understudy&fieldValidation=Ignore";
 
 pub(super) struct Hub<'a> {
     client: &'a kube::Client,
@@ -133,12 +131,37 @@ impl<'a> Hub<'a> {
         self.mutations.load(Ordering::Relaxed)
     }
 
+    /// Unknown fields are stored or dropped as the kind's schema says; validating them strictly would
+    /// only cost time.
     pub(super) async fn write(
         &self,
         how: Write,
         key: &ObjectKey,
         version: &str,
         body: Bytes,
+    ) -> Result<Metadata, KubeError> {
+        self.write_validated(how, key, version, body, "Ignore").await
+    }
+
+    /// For a body that was captured at another version: a field that this one does not have is an
+    /// error, and not dropped in silence.
+    pub(super) async fn write_converted(
+        &self,
+        how: Write,
+        key: &ObjectKey,
+        version: &str,
+        body: Bytes,
+    ) -> Result<Metadata, KubeError> {
+        self.write_validated(how, key, version, body, "Strict").await
+    }
+
+    async fn write_validated(
+        &self,
+        how: Write,
+        key: &ObjectKey,
+        version: &str,
+        body: Bytes,
+        validation: &str,
     ) -> Result<Metadata, KubeError> {
         let (method, path, content_type) = match how {
             Write::Create => (Method::POST, key.collection_path(version), JSON),
@@ -147,7 +170,8 @@ impl<'a> Hub<'a> {
             Write::Patch => (Method::PATCH, key.url_path(version), "application/json-patch+json"),
         };
         let dry_run = if self.how == How::Rehearsal { "&dryRun=All" } else { "" };
-        let url = format!("{path}?{WRITE_QUERY}{dry_run}");
+        // The manager names us in `managedFields`.
+        let url = format!("{path}?fieldManager={MANAGER}&fieldValidation={validation}{dry_run}");
         let object: Object = self.read(request(method, url, METADATA, content_type, body)?).await?;
         Ok(object.metadata)
     }

@@ -16,6 +16,9 @@ use crate::repository::contents::{Contents, Entry};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+/// Why an object is left out that is written as soon as its kind comes.
+pub const NOT_SERVED: &str = "this hub does not serve the kind";
+
 /// All that a plan depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Desired<'a> {
@@ -200,9 +203,7 @@ fn unwanted(desired: &Desired<'_>, key: &ObjectKey, entry: &Entry) -> Option<(Ve
         Some(kind) if kind.namespaced == key.namespace().is_empty() => {
             Some((Verb::Refuse, "it is not in the scope that its kind has on this hub"))
         }
-        None if !defined_by_backup(desired, key) => {
-            Some((Verb::Skip, "this hub does not serve the kind"))
-        }
+        None if !defined_by_backup(desired, key) => Some((Verb::Skip, NOT_SERVED)),
         Some(_) | None => None,
     }
 }

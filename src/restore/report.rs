@@ -1,6 +1,6 @@
 //! Pure: what a restore did, as numbers and as names of what did not work.
 
-use crate::object::{ObjectKey, Set};
+use crate::object::{GroupResource, ObjectKey, Set};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -60,6 +60,8 @@ pub struct Report {
     pub refused: Vec<ItemError>,
     /// Deletions that were not done, with the reason.
     pub held: Vec<String>,
+    /// Objects of kinds that this hub does not serve: written as soon as it does.
+    pub waiting: BTreeMap<GroupResource, usize>,
     /// Why the run ended before its end. None: it went through.
     pub stopped: Option<String>,
     /// POST, PUT, PATCH and DELETE requests sent.

@@ -187,7 +187,9 @@ fn job<'a>(
     let entry = &context.run.contents.entries[key];
     let links = links(context, progress, key, entry);
     let Found { key: _, object, applied } = found;
-    Job { key, entry, object, applied, known: progress.restored.get(key).cloned(), links }
+    let known = progress.restored.get(key).cloned();
+    let served = context.run.kinds.of(key).map(|kind| &*kind.version);
+    Job { key, entry, object, applied, known, links, served }
 }
 
 pub(super) fn read(context: &Context<'_>, progress: &Progress<'_>, wave: &[plan::Write]) -> Reader {

@@ -33,6 +33,8 @@ pub(super) struct Job<'a> {
     pub(super) known: Option<Known>,
     /// UID on the source hub → UID here, of the owners that can be linked.
     pub(super) links: HashMap<&'a str, String>,
+    /// The version that this hub prefers. None: it does not serve the kind.
+    pub(super) served: Option<&'a str>,
 }
 
 #[derive(Debug)]
@@ -89,7 +91,7 @@ pub(super) async fn write<'a>(
             let uids = linked(&parts, &job.links);
             let mark = Mark::new(&job.entry.digest, job.entry.set, stripped(&uids));
             let form = Form { parts, uids, mark, pair: &policy.pair };
-            steps(hub, policy, &job, &form).await
+            steps(hub, policy, &job, form).await
         }
     };
     (job.key, outcome)
@@ -103,9 +105,9 @@ fn stripped(uids: &[Option<String>]) -> usize {
     uids.iter().filter(|uid| uid.is_none()).count()
 }
 
-async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, form: &Form<'_>) -> Outcome {
-    let (key, version) = (job.key, &*job.entry.version);
-    let mut step = first_step(job, form);
+async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, mut form: Form<'_>) -> Outcome {
+    let (key, mut version) = (job.key, &*job.entry.version);
+    let mut step = first_step(job, &form);
     for _ in 0..MAX_STEPS {
         let (how, body, standing, done) = match &step {
             Step::Post => {
@@ -121,7 +123,7 @@ async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, form: &Form<'_>) -
                 (hub::Write::Replace, body.clone(), *standing, done)
             }
             Step::Look => match hub.get(key, version).await {
-                Ok(live) => match compare(policy, key, form, &live) {
+                Ok(live) => match compare(policy, key, &form, &live) {
                     Compared::Write(standing, body) => {
                         step = Step::Put(standing, body);
                         continue;
@@ -135,10 +137,19 @@ async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, form: &Form<'_>) -
                 Err(error) => return failure(&error, key, job.entry.set),
             },
         };
-        match hub.write(how, key, version, body).await {
+        let answer = if *version == *job.entry.version {
+            hub.write(how, key, version, body).await
+        } else {
+            hub.write_converted(how, key, version, body).await
+        };
+        match answer {
             Ok(Metadata { uid, resource_version, .. }) => {
                 let known = Known { standing, mark: Some(form.mark), uid, resource_version };
                 return Outcome::Written(done, known);
+            }
+            Err(error) if let Some(served) = other_version(&error, &step, job, version) => {
+                version = served;
+                form.parts.convert(api_version(key, served));
             }
             Err(error) => match next_step(&error, &step) {
                 Some(next) => step = next,
@@ -147,6 +158,22 @@ async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, form: &Form<'_>) -
         }
     }
     Outcome::Later("somebody else changed it at every attempt".to_owned())
+}
+
+/// Where the version that the primary served is not served here, the object is written as one of the
+/// version that is: all that a server does itself for kinds without a conversion webhook.
+fn other_version<'a>(
+    error: &KubeError,
+    step: &Step,
+    job: &Job<'a>,
+    version: &str,
+) -> Option<&'a str> {
+    let first = matches!(step, Step::Post) && *version == *job.entry.version;
+    job.served.filter(|served| first && error.is_not_found() && **served != *version)
+}
+
+fn api_version(key: &ObjectKey, version: &str) -> String {
+    if key.group().is_empty() { version.to_owned() } else { format!("{}/{version}", key.group()) }
 }
 
 fn first_step(job: &Job<'_>, form: &Form<'_>) -> Step {
@@ -278,6 +305,17 @@ pub(super) fn describe(error: &KubeError, key: &ObjectKey, set: Set) -> String {
     if !fields.is_empty() {
         text = format!("{text}, fields {}", fields.join(", "));
     }
+    let caused = |reason| answer.causes.iter().any(|cause| cause.reason == reason);
+    // What can be told where the message cannot.
+    let told = match answer.code {
+        500.. if answer.webhook => ", an admission webhook is away",
+        _ if answer.webhook => ", an admission webhook denied it",
+        _ if caused("NamespaceTerminating") => ", its namespace is being deleted",
+        _ if answer.message.contains("exceeded quota") => ", a quota is exceeded",
+        413 => ", it is larger than the API server takes",
+        _ => "",
+    };
+    text.push_str(told);
     let secret = set == Set::Credentials || matches!(key.resource(), "secrets" | "configmaps");
     if !secret && !answer.message.is_empty() {
         text = format!("{text}: {}", answer.message);
@@ -380,6 +418,24 @@ mod tests {
             let text = describe(&error, &key(name), set);
             assert_eq!(text.contains("canary"), told, "{text}");
             assert!(text.contains("data.key") && text.contains("Invalid"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_refused_it_is_told_where_the_message_is_not() {
+        for (code, message, cause, told) in [
+            (403, "admission webhook \"w\" denied", "", "an admission webhook denied it"),
+            (500, "failed calling webhook \"w\"", "", "an admission webhook is away"),
+            (403, "", "NamespaceTerminating", "its namespace is being deleted"),
+            (403, "exceeded quota: q", "", "a quota is exceeded"),
+            (413, "", "", "larger than the API server takes"),
+        ] {
+            let mut error = refusal(code, message, cause, "");
+            if let KubeError::Api(answer) = &mut error {
+                answer.webhook = message.contains("webhook");
+            }
+            let text = describe(&error, &key("/configmaps/ns/a"), Set::Resources);
+            assert!(text.contains(told) && !text.contains("\"w\""), "{text}");
         }
     }
 

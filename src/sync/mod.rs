@@ -15,7 +15,7 @@ use crate::repository::packs::{Opened, PackStore, PacksError};
 use crate::restore::{self, Guard, How, Kinds, Policy, Report, Restored, Run, Scope, Source};
 use crate::retry;
 use crate::status::DriftFacts;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,8 @@ pub struct Standby {
     /// The backup that the hub holds without an error, and under which scope.
     clean: Option<(u64, Scope)>,
     checked: Option<Instant>,
+    /// Kinds that this hub did not serve at the last restore.
+    waiting: BTreeSet<GroupResource>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +85,7 @@ impl Standby {
             drift: drift::Watch::default(),
             clean: None,
             checked: None,
+            waiting: BTreeSet::new(),
         }
     }
 
@@ -119,12 +122,17 @@ impl Standby {
         let now = crate::clock::monotonic();
         self.open(backup).await?;
         let full_check = self.full_check_is_due(now);
-        if self.clean == Some((backup.mark.slot, scope)) && !full_check {
+        let is_clean = self.clean == Some((backup.mark.slot, scope)) && !full_check;
+        if is_clean && self.waiting.is_empty() {
+            return Ok(Synced::Nothing);
+        }
+        let kinds = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?.kinds;
+        let comes = kinds.iter().any(|kind| self.waiting.contains(&kind.group_resource()));
+        if is_clean && !comes {
             return Ok(Synced::Nothing);
         }
         self.clean = None;
         let opened = self.opened.clone().expect("it was just opened");
-        let kinds = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?.kinds;
         let kinds = Kinds::new(kinds);
         let trusted = std::mem::take(&mut self.trusted) && !full_check;
         let (mut restored, unread) = match self.restored.take() {
@@ -133,6 +141,7 @@ impl Standby {
         };
         let report =
             self.restore(&opened, scope, &kinds, &unread, &mut restored, guard, cancel).await?;
+        self.waiting = report.waiting.keys().cloned().collect();
         if report.is_complete() && unread.is_empty() {
             self.clean = Some((backup.mark.slot, scope));
             self.trusted = true;

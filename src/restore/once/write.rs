@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub(in crate::restore) async fn write(hub: &Hub<'_>, job: &Job<'_>) -> Outcome {
-    let Job { key, entry, object, known, links, applied: _ } = job;
+    let Job { key, entry, object, known, links, applied: _, served: _ } = job;
     let parts = match Parts::of(key, object) {
         Ok(parts) => parts,
         Err(error) => return Outcome::Refused(error.to_string()),
