@@ -229,7 +229,7 @@ standby  never sees it
 
     #[test]
     fn what_a_standby_does_follows_from_the_set_and_from_what_it_allows() {
-        let settings = RestorePolicy { allow_kinds: vec![], adopt: vec![] };
+        let settings = RestorePolicy::default();
         let policy = Policy::new("eu", "understudy", &settings);
         let of = |set: Option<Set>, group: &str, resource: &str| {
             let rule = String::new();

@@ -6,6 +6,7 @@
 
 use crate::capture::rules::{Adopt, ResourceName, RuleSets};
 use crate::config::settings::{Drift, InitialRole, LogFormat};
+use crate::restore::conflict::ConflictRule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -146,6 +147,12 @@ pub(super) struct Passive {
     pub allow_kinds: Vec<ResourceName>,
     /// Objects that exist here already and may be taken over.
     pub adopt: Vec<Adopt>,
+    /// What becomes of objects that exist here already and are not ours: keep (the default), adopt or
+    /// refuse. The first rule that agrees counts.
+    pub conflict: Vec<ConflictRule>,
+    /// Kinds whose objects are deleted and created again where a field that changed cannot be changed,
+    /// such as `secrets`. What they own stays.
+    pub recreate: Vec<ResourceName>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

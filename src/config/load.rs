@@ -110,6 +110,20 @@ mod tests {
     }
 
     #[test]
+    fn what_restoring_may_take_over_or_create_again_is_named() {
+        check(
+            "passive: {recreate: [secrets, namespaces]}\n",
+            &[
+                "7: passive.recreate[1]: namespaces are never deleted to be created again; take it out",
+            ],
+        );
+        check(
+            "passive: {conflict: [{name: a, policy: adopt}, {policy: keep}]}\n",
+            &["7: passive.conflict[1]: names nothing; write group: \"*\" if every object is meant"],
+        );
+    }
+
+    #[test]
     fn the_shipped_examples_parse_and_differ_in_name_and_role_only() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
         let load = |name: &str| load(&folder.join(name), std::iter::empty()).unwrap();

@@ -3,6 +3,7 @@
 
 use crate::capture::select::Selection;
 use crate::object::GroupResource;
+use crate::restore::conflict::ConflictRule;
 use crate::schedule::Cron;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -109,12 +110,16 @@ pub struct Encryption {
 
 /// What a hub accepts from a backup. The restoring hub's own configuration decides, never the
 /// content of the storage.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RestorePolicy {
     /// Kinds beyond the default ones that may be restored (CRDs, RBAC, webhooks, …).
     pub allow_kinds: Vec<GroupResource>,
     /// Objects that exist on every hub and may be taken over: (kind, name).
     pub adopt: Vec<(GroupResource, String)>,
+    /// What becomes of other objects that are here already, before `adopt` is asked.
+    pub conflict: Vec<ConflictRule>,
+    /// Kinds whose objects may be deleted and created again where a field cannot be changed.
+    pub recreate: Vec<GroupResource>,
 }
 
 #[derive(Clone, Debug)]

@@ -82,6 +82,14 @@ pub(super) fn settle(
     }
 }
 
+/// Deleting one deletes what it stands for: data, or all that is in it.
+const NEVER_RECREATED: [&str; 4] = [
+    "customresourcedefinitions.apiextensions.k8s.io",
+    "namespaces",
+    "persistentvolumeclaims",
+    "persistentvolumes",
+];
+
 fn restore_policy(passive: &file::Passive, from_presets: Vec<Adopt>) -> RestorePolicy {
     let adopt = from_presets.into_iter().chain(passive.adopt.iter().cloned());
     RestorePolicy {
@@ -89,6 +97,8 @@ fn restore_policy(passive: &file::Passive, from_presets: Vec<Adopt>) -> RestoreP
         adopt: adopt
             .map(|Adopt { resource, name }| (resource.0, name))
             .collect::<Vec<(GroupResource, String)>>(),
+        conflict: passive.conflict.clone(),
+        recreate: passive.recreate.iter().map(|ResourceName(name)| name.clone()).collect(),
     }
 }
 
@@ -312,7 +322,21 @@ impl Notes<'_> {
             drift,
             allow_kinds: _,
             adopt: _,
+            ref conflict,
+            ref recreate,
         } = *written;
+        let unnamed = conflict.iter().enumerate().filter(|(_, rule)| rule.names_nothing());
+        for (index, _) in unnamed {
+            let key = format!("passive.conflict[{index}]");
+            self.wrong(&key, "names nothing", "write group: \"*\" if every object is meant");
+        }
+        for (index, ResourceName(name)) in recreate.iter().enumerate() {
+            let name = name.to_string();
+            if NEVER_RECREATED.contains(&&*name) {
+                let what = format!("{name} are never deleted to be created again");
+                self.wrong(&format!("passive.recreate[{index}]"), what, "take it out");
+            }
+        }
         Passive {
             sync_interval: self.time("passive.syncInterval", sync_interval, Duration::from_mins(5)),
             full_check: self.time("passive.fullCheck", full_check, Duration::from_hours(1)),

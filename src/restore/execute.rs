@@ -10,7 +10,7 @@ use super::check::Checked;
 use super::hub::{Hub, LOOK_UPS};
 use super::kinds::Kinds;
 use super::known::{Mark, Restored};
-use super::order::Class;
+use super::order::{self, Class};
 use super::owners::{OwnerIndex, key_on_hub};
 use super::plan::{NOT_SERVED, Plan, Verb, Write};
 use super::policy::Policy;
@@ -104,6 +104,8 @@ pub(super) struct Progress<'a> {
     later: HashMap<ObjectKey, String>,
     failed_kinds: HashSet<GroupResource>,
     unanswered: usize,
+    /// Deleted to be created again, so that what it owns has to be linked anew.
+    renewed: HashSet<ObjectKey>,
     /// None: the guard was never asked.
     pub(super) asked: Option<Asked>,
     /// When the API server is done with the kinds that are new to it.
@@ -121,6 +123,7 @@ pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) 
         later: HashMap::new(),
         failed_kinds: HashSet::new(),
         unanswered: 0,
+        renewed: HashSet::new(),
         asked: None,
         settled: None,
     };
@@ -141,6 +144,10 @@ pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) 
             }
         }
         write_all(&context, &mut progress, &todo).await;
+    }
+    if progress.report.stopped.is_none() && !progress.renewed.is_empty() {
+        let writes = owned_by_renewed(&context, &progress);
+        write_all(&context, &mut progress, &writes).await;
     }
     for (key, reason) in std::mem::take(&mut progress.later) {
         progress.fail(context.run.contents, key, reason);
@@ -318,6 +325,31 @@ fn next_pass(context: &Context<'_>, progress: &mut Progress<'_>, plan: &Plan) ->
         .collect()
 }
 
+/// What stands here as in the backup but for the UID of an owner that was created anew: the garbage
+/// collector took the reference out when the old one went.
+fn owned_by_renewed(context: &Context<'_>, progress: &Progress<'_>) -> Vec<Write> {
+    let contents = context.run.contents;
+    let stages = order::stages(contents, &context.index);
+    let is_owned = |key: &ObjectKey, entry: &Entry| {
+        let mut owners = entry.owners.iter().filter_map(|owner| context.index.find(key, owner));
+        owners.any(|owner| progress.renewed.contains(owner))
+    };
+    let as_in_backup = |key: &ObjectKey, entry: &Entry| {
+        let mark = progress.restored.get(key).and_then(|known| known.mark);
+        mark.is_some_and(|mark| mark == Mark::new(&entry.digest, entry.set, mark.stripped.into()))
+    };
+    let owned = contents.entries.iter();
+    let owned = owned.filter(|(key, entry)| is_owned(key, entry) && as_in_backup(key, entry));
+    let mut writes: Vec<Write> = owned
+        .map(|(key, _)| {
+            let (key, stage, why) = (key.clone(), stages.of(key), "its owner was created anew");
+            Write { key, stage, update: true, why }
+        })
+        .collect();
+    writes.sort_unstable_by(|a, b| (a.stage, &a.key).cmp(&(b.stage, &b.key)));
+    writes
+}
+
 impl Progress<'_> {
     pub(super) fn stop(&mut self, why: impl Into<String>) {
         self.report.stopped.get_or_insert(why.into());
@@ -341,6 +373,12 @@ impl Progress<'_> {
             }
             Outcome::Refused(why) => self.report.refuse(set, Done::Refused, key, why),
             Outcome::Failed(reason) => self.fail(contents, key, reason),
+            Outcome::Gone(reason) => {
+                // Nobody may refer to its UID any more.
+                self.restored.objects.remove(&key);
+                self.renewed.insert(key.clone());
+                self.later.insert(key, reason);
+            }
             Outcome::Later(reason) => {
                 self.later.insert(key, reason);
             }

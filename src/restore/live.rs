@@ -6,6 +6,7 @@
 //! that cannot be read is named and missing from the result: its objects are then found one by one
 //! when their creation meets them, and none of them is deleted.
 
+use super::conflict::Conflict;
 use super::hub::{Hub, LOOK_UPS, Metadata};
 use super::kinds::Kinds;
 use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Known, Mark, PAIR_LABEL, Restored, Standing};
@@ -43,7 +44,7 @@ pub async fn read(
     for kind in kinds.all() {
         let find = Find::Marked(Standing::Ours);
         ours.push(list(&hub, kind, Some(selector(PAIR_LABEL, policy)), find));
-        if policy.adopts_kind(&kind.group, &kind.resource) {
+        if policy.adopts_kind(kind) {
             let find = Find::Marked(Standing::Adopted);
             ours.push(list(&hub, kind, Some(selector(ADOPTED_LABEL, policy)), find));
         }
@@ -53,11 +54,11 @@ pub async fn read(
     let mut wanted: HashMap<&Kind, HashSet<&ObjectKey>> = HashMap::new();
     for key in contents.entries.keys() {
         let unknown = live.restored.get(key).is_none();
-        // What a rule adopts is left for the write, which looks at it anyway.
-        let writable = policy.refuses(key).is_none() && !policy.adopts(key);
+        // What a rule adopts or refuses is left for the write, which looks at it anyway.
         if unknown
-            && writable
+            && policy.refuses(key).is_none()
             && let Some(kind) = kinds.of(key)
+            && policy.conflict(key, &kind.kind) == Conflict::Keep
         {
             wanted.entry(kind).or_default().insert(key);
         }

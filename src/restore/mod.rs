@@ -15,6 +15,7 @@
 
 pub mod body;
 pub mod check;
+pub mod conflict;
 pub mod drift;
 pub mod execute;
 pub mod governor;
@@ -89,8 +90,10 @@ mod testing {
             ];
             let complete = kinds.iter().filter(|kind| kind.group != "partial.io");
             let definitions = kinds.last().map(Kind::group_resource);
-            let allow =
-                RestorePolicy { allow_kinds: definitions.into_iter().collect(), adopt: Vec::new() };
+            let allow = RestorePolicy {
+                allow_kinds: definitions.into_iter().collect(),
+                ..RestorePolicy::default()
+            };
             Self {
                 contents: Contents::default(),
                 restored: Restored::default(),

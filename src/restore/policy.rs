@@ -4,8 +4,9 @@
 //! name anything. The rules here come from the restoring hub's own configuration and from what
 //! can never be right, and they hold for writing as well as for deleting.
 
+use super::conflict::{Conflict, ConflictRule};
 use crate::config::settings::RestorePolicy;
-use crate::object::ObjectKey;
+use crate::object::{GroupResource, Kind, ObjectKey};
 use std::collections::HashSet;
 
 /// (group, resource): read from a hub's own life, never right on another hub. An empty resource
@@ -69,6 +70,8 @@ pub struct Policy {
     allowed: HashSet<(String, String)>,
     /// group, resource, name
     adopted: HashSet<(String, String, String)>,
+    conflicts: Vec<ConflictRule>,
+    recreated: HashSet<GroupResource>,
 }
 
 impl Policy {
@@ -82,6 +85,8 @@ impl Policy {
             adopted: adopted
                 .map(|(kind, name)| (kind.group.clone(), kind.resource.clone(), name.clone()))
                 .collect(),
+            conflicts: settings.conflict.clone(),
+            recreated: settings.recreate.iter().cloned().collect(),
         }
     }
 
@@ -114,18 +119,31 @@ impl Policy {
     }
 
     /// Whether any object of the kind may be taken over.
-    pub fn adopts_kind(&self, group: &str, resource: &str) -> bool {
-        self.adopted.iter().any(|(g, r, _)| g == group && r == resource)
+    pub fn adopts_kind(&self, kind: &Kind) -> bool {
+        let ruled = self.conflicts.iter().filter(|rule| rule.policy == Conflict::Adopt);
+        ruled.into_iter().any(|rule| rule.matches_kind(&kind.group, &kind.kind))
+            || self.adopted.iter().any(|(g, r, _)| *g == kind.group && *r == kind.resource)
     }
 
-    /// Whether an object that exists already and is not ours may be taken over.
-    pub fn adopts(&self, key: &ObjectKey) -> bool {
-        !self.adopted.is_empty()
+    /// What becomes of an object that exists already and is not ours. `kind` as in a manifest.
+    pub fn conflict(&self, key: &ObjectKey, kind: &str) -> Conflict {
+        let (group, namespace, name) = (key.group(), key.namespace(), key.name());
+        if let Some(rule) = self.conflicts.iter().find(|r| r.matches(group, kind, namespace, name))
+        {
+            return rule.policy;
+        }
+        let adopted = !self.adopted.is_empty()
             && self.adopted.contains(&(
-                key.group().to_owned(),
+                group.to_owned(),
                 key.resource().to_owned(),
-                key.name().to_owned(),
-            ))
+                name.to_owned(),
+            ));
+        if adopted { Conflict::Adopt } else { Conflict::Keep }
+    }
+
+    /// Whether the object may be deleted and created again where a field cannot be changed.
+    pub fn recreates(&self, key: &ObjectKey) -> bool {
+        !self.recreated.is_empty() && self.recreated.contains(&key.group_resource())
     }
 }
 
@@ -144,7 +162,7 @@ mod tests {
                 kind("apiextensions.k8s.io", "customresourcedefinitions"),
                 kind("", "pods"),
             ],
-            adopt: vec![(kind("x.io", "sets"), "default".into())],
+            ..RestorePolicy::default()
         };
         let policy = Policy::new("eu", "understudy-system", &settings);
         let key = ObjectKey::new(group, resource, namespace, name).unwrap();
@@ -180,17 +198,31 @@ mod tests {
     }
 
     #[test]
-    fn adoption_is_by_kind_and_name() {
+    fn the_first_rule_counts_then_adoption_by_kind_and_name() {
         let kind = GroupResource { group: "x.io".into(), resource: "sets".into() };
-        let settings = RestorePolicy { allow_kinds: vec![], adopt: vec![(kind, "default".into())] };
+        let rules = r#"[
+            {"group": "x.io", "kind": "Set", "name": "mine-*", "policy": "keep"},
+            {"kind": ["Set", "Bag"], "name": "*-2", "policy": "adopt"},
+            {"namespace": "team-*", "policy": "refuse"}
+        ]"#;
+        let settings = RestorePolicy {
+            adopt: vec![(kind, "default".into())],
+            conflict: serde_json::from_str(rules).unwrap(),
+            ..RestorePolicy::default()
+        };
         let policy = Policy::new("eu", "understudy-system", &settings);
-        for (group, resource, name, adopts) in [
-            ("x.io", "sets", "default", true),
-            ("x.io", "sets", "other", false),
-            ("y.io", "sets", "default", false),
-            ("x.io", "bags", "default", false),
+        for (group, kind, namespace, name, expected) in [
+            ("x.io", "Set", "", "default", Conflict::Adopt),
+            ("y.io", "Set", "", "default", Conflict::Keep),
+            ("x.io", "Set", "", "mine-2", Conflict::Keep),
+            ("y.io", "Set", "", "mine-2", Conflict::Adopt),
+            ("", "ConfigMap", "team-a", "x", Conflict::Refuse),
+            ("", "Bag", "team-a", "x-2", Conflict::Adopt),
+            ("", "ConfigMap", "other", "x", Conflict::Keep),
         ] {
-            assert_eq!(policy.adopts(&ObjectKey::new(group, resource, "", name).unwrap()), adopts);
+            let resource = format!("{}s", kind.to_lowercase());
+            let key = ObjectKey::new(group, &resource, namespace, name).unwrap();
+            assert_eq!(policy.conflict(&key, kind), expected, "{key}");
         }
     }
 }

@@ -188,7 +188,7 @@ fn job<'a>(
     let links = links(context, progress, key, entry);
     let Found { key: _, object, applied } = found;
     let known = progress.restored.get(key).cloned();
-    let served = context.run.kinds.of(key).map(|kind| &*kind.version);
+    let served = context.run.kinds.of(key);
     Job { key, entry, object, applied, known, links, served }
 }
 

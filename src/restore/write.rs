@@ -3,6 +3,7 @@
 //! full comparison, and a PUT at the resourceVersion that was compared.
 
 use super::body::{Parts, Stamp};
+use super::conflict::Conflict;
 use super::execute::How;
 use super::hub::{self, Hub, Metadata};
 use super::known::{ADOPTED_LABEL, Known, Mark, PAIR_LABEL, Standing};
@@ -12,7 +13,7 @@ use super::patch::{Guard, patch};
 use super::policy::Policy;
 use super::report::Done;
 use crate::kube_client::KubeError;
-use crate::object::{ObjectKey, Set};
+use crate::object::{Kind, ObjectKey, Set};
 use crate::repository::contents::Entry;
 use crate::retry::{self, Class};
 use bytes::Bytes;
@@ -33,8 +34,8 @@ pub(super) struct Job<'a> {
     pub(super) known: Option<Known>,
     /// UID on the source hub → UID here, of the owners that can be linked.
     pub(super) links: HashMap<&'a str, String>,
-    /// The version that this hub prefers. None: it does not serve the kind.
-    pub(super) served: Option<&'a str>,
+    /// The kind as this hub serves it, at the version that it prefers.
+    pub(super) served: Option<&'a Kind>,
 }
 
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub(super) enum Outcome {
     /// Exists, is not ours, and no rule adopts it.
     Kept(Known),
     Refused(String),
+    /// Deleted, to be created again in a later pass.
+    Gone(String),
     /// May work in a later pass.
     Later(String),
     /// The same as `Later`, and the server did not answer at all.
@@ -55,7 +58,8 @@ enum Step {
     Post,
     Patch(Standing, Bytes),
     Look,
-    Put(Standing, Bytes),
+    /// With the UID of what is replaced.
+    Put(Standing, Bytes, Box<str>),
 }
 
 /// An object with its owners linked, ready to be rendered.
@@ -117,15 +121,15 @@ async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, mut form: Form<'_>
             Step::Patch(standing, patch) => {
                 (hub::Write::Patch, patch.clone(), *standing, Done::Updated)
             }
-            Step::Put(standing, body) => {
+            Step::Put(standing, body, _) => {
                 let adopting = *standing == Standing::Adopted && job.known.is_none();
                 let done = if adopting { Done::Adopted } else { Done::Updated };
                 (hub::Write::Replace, body.clone(), *standing, done)
             }
             Step::Look => match hub.get(key, version).await {
-                Ok(live) => match compare(policy, key, &form, &live) {
-                    Compared::Write(standing, body) => {
-                        step = Step::Put(standing, body);
+                Ok(live) => match compare(policy, job, &form, &live) {
+                    Compared::Write(standing, body, uid) => {
+                        step = Step::Put(standing, body, uid);
                         continue;
                     }
                     Compared::Over(outcome) => return outcome,
@@ -146,6 +150,13 @@ async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, mut form: Form<'_>
             Ok(Metadata { uid, resource_version, .. }) => {
                 let known = Known { standing, mark: Some(form.mark), uid, resource_version };
                 return Outcome::Written(done, known);
+            }
+            Err(error) if let Some(uid) = to_recreate(&error, &step, policy, key) => {
+                let deleted = hub.delete(key, version, orphaning(uid)).await;
+                return match deleted {
+                    Err(error) if !error.is_not_found() => failure(&error, key, job.entry.set),
+                    Ok(()) | Err(_) => Outcome::Gone("it is created anew".to_owned()),
+                };
             }
             Err(error) if let Some(served) = other_version(&error, &step, job, version) => {
                 version = served;
@@ -169,7 +180,36 @@ fn other_version<'a>(
     version: &str,
 ) -> Option<&'a str> {
     let first = matches!(step, Step::Post) && *version == *job.entry.version;
-    job.served.filter(|served| first && error.is_not_found() && **served != *version)
+    let served = job.served.filter(|kind| first && error.is_not_found() && kind.version != version);
+    served.map(|kind| &*kind.version)
+}
+
+/// The UID of an object of ours that has to be deleted, because a field cannot be changed and a rule
+/// allows it.
+fn to_recreate<'s>(
+    error: &KubeError,
+    step: &'s Step,
+    policy: &Policy,
+    key: &ObjectKey,
+) -> Option<&'s str> {
+    let (Step::Put(Standing::Ours, _, uid), KubeError::Api(answer)) = (step, error) else {
+        return None;
+    };
+    // Of Secrets only the sort of the cause is known.
+    let immutable = answer.causes.iter().any(|cause| {
+        matches!(&*cause.reason, "FieldValueInvalid" | "FieldValueForbidden")
+            && (cause.message.is_empty() || cause.message.contains("immutable"))
+    });
+    (answer.code == 422 && !answer.webhook && immutable && policy.recreates(key)).then_some(uid)
+}
+
+/// What it owns stays: the garbage collector takes the references to it out.
+fn orphaning(uid: &str) -> Bytes {
+    let options = serde_json::json!({
+        "apiVersion": "v1", "kind": "DeleteOptions",
+        "preconditions": {"uid": uid}, "propagationPolicy": "Orphan",
+    });
+    Bytes::from(options.to_string())
 }
 
 fn api_version(key: &ObjectKey, version: &str) -> String {
@@ -226,49 +266,59 @@ fn next_step(error: &KubeError, step: &Step) -> Option<Step> {
 
 #[derive(Debug)]
 enum Compared {
-    Write(Standing, Bytes),
+    /// With the UID of what is there.
+    Write(Standing, Bytes, Box<str>),
     Over(Outcome),
 }
 
 /// What to do with an object that exists although we thought it did not, or that is not as we left
 /// it.
-fn compare(policy: &Policy, key: &ObjectKey, form: &Form<'_>, live: &[u8]) -> Compared {
+fn compare(policy: &Policy, job: &Job<'_>, form: &Form<'_>, live: &[u8]) -> Compared {
     let Ok(hub::Object { metadata }) = serde_json::from_slice(live) else {
         let why = "the API server's answer is no object".to_owned();
         return Compared::Over(Outcome::Later(why));
     };
-    let standing = match standing(policy, key, &metadata) {
+    let standing = match standing(policy, job, &metadata) {
         Ok(standing) => standing,
         Err(outcome) => return Compared::Over(outcome),
     };
     let Metadata { uid, resource_version, .. } = metadata;
     let new = form.render(standing, None);
     match raw(live).zip(raw(&new)).and_then(|(live, new)| overlay(live, new)) {
-        Some(overlaid) if overlaid.changes => Compared::Write(standing, overlaid.body.into()),
+        Some(overlaid) if overlaid.changes => Compared::Write(standing, overlaid.body.into(), uid),
         Some(_) => {
             let known = Known { standing, mark: Some(form.mark), uid, resource_version };
             Compared::Over(Outcome::Written(Done::Unchanged, known))
         }
         None => {
             let body = form.render(standing, Some(&resource_version));
-            Compared::Write(standing, body.into())
+            Compared::Write(standing, body.into(), uid)
         }
     }
 }
 
 /// Whose the object is. Err: it is not to be written now.
-fn standing(policy: &Policy, key: &ObjectKey, found: &Metadata) -> Result<Standing, Outcome> {
+fn standing(policy: &Policy, job: &Job<'_>, found: &Metadata) -> Result<Standing, Outcome> {
     if found.deletion_timestamp.is_some() {
         return Err(Outcome::Later("it is being deleted on this hub".to_owned()));
     }
     let is_ours = |label| found.labels.get(label) == Some(&policy.pair);
     if is_ours(PAIR_LABEL) {
-        Ok(Standing::Ours)
-    } else if is_ours(ADOPTED_LABEL) || policy.adopts(key) {
-        Ok(Standing::Adopted)
-    } else {
-        let (uid, resource_version) = (found.uid.clone(), found.resource_version.clone());
-        Err(Outcome::Kept(Known { standing: Standing::Foreign, mark: None, uid, resource_version }))
+        return Ok(Standing::Ours);
+    }
+    if is_ours(ADOPTED_LABEL) {
+        return Ok(Standing::Adopted);
+    }
+    match policy.conflict(job.key, job.served.map_or("", |kind| &kind.kind)) {
+        Conflict::Adopt => Ok(Standing::Adopted),
+        Conflict::Keep => {
+            let (uid, resource_version) = (found.uid.clone(), found.resource_version.clone());
+            let standing = Standing::Foreign;
+            Err(Outcome::Kept(Known { standing, mark: None, uid, resource_version }))
+        }
+        Conflict::Refuse => Err(Outcome::Failed(
+            "exists on this hub, is not ours, and passive.conflict refuses it".to_owned(),
+        )),
     }
 }
 
@@ -329,7 +379,7 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::key;
+    use super::super::testing::{contents, key};
     use super::*;
     use crate::config::settings::RestorePolicy;
     use crate::kube_client::{ApiCause, ApiError};
@@ -338,7 +388,8 @@ mod tests {
     /// What becomes of `live`, an object with these labels and this digest, when `data` is restored.
     fn check(name: &str, labels: &str, digest: &str, more: &str, data: &str, expected: &str) {
         let kind = GroupResource { group: "x.io".into(), resource: "sets".into() };
-        let settings = RestorePolicy { allow_kinds: vec![], adopt: vec![(kind, "default".into())] };
+        let settings =
+            RestorePolicy { adopt: vec![(kind, "default".into())], ..RestorePolicy::default() };
         let policy = Policy::new("eu", "understudy-system", &settings);
         let key = key(name);
         let (group, short) = (key.group(), key.name());
@@ -355,8 +406,18 @@ mod tests {
         let live = format!(
             r#"{{"apiVersion":"{version}","metadata":{{"name":"{short}","namespace":"{namespace}","uid":"u","resourceVersion":"7",{more}{book},"labels":{{{labels}}},"annotations":{{"understudy.dev/digest":"{digest}"}}}},"data":"same"}}"#
         );
-        let found = match compare(&policy, &key, &form, live.as_bytes()) {
-            Compared::Write(standing, body) => {
+        let contents = contents(&[(name, &[])]);
+        let job = Job {
+            key: &key,
+            entry: &contents.entries[&key],
+            object: object.clone(),
+            applied: None,
+            known: None,
+            links: HashMap::new(),
+            served: None,
+        };
+        let found = match compare(&policy, &job, &form, live.as_bytes()) {
+            Compared::Write(standing, body, _) => {
                 assert!(String::from_utf8_lossy(&body).contains(r#""resourceVersion":"7""#));
                 format!("write {standing:?}")
             }

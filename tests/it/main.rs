@@ -34,6 +34,7 @@ mod presets;
 mod prune_spares_foreign_objects;
 mod races;
 mod restart_resumes;
+mod restore_conflicts;
 mod restore_refusals;
 mod restore_writes;
 mod retention;
