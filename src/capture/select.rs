@@ -100,6 +100,15 @@ impl Selection {
         }
     }
 
+    /// Kinds whose `status` the user wants, beside those of the presets.
+    #[must_use]
+    pub fn with_status(self, status: &[super::rules::ResourceName]) -> Self {
+        let mut layers = self.layers.to_vec();
+        // The user's come first.
+        layers.iter_mut().take(1).for_each(|own| status.clone_into(&mut own.status));
+        Self { layers: layers.into(), ..self }
+    }
+
     /// The namespace in which Understudy runs: nothing in it is ever captured.
     #[must_use]
     pub fn with_own_namespace(self, namespace: &str) -> Self {

@@ -27,6 +27,9 @@ pub(super) struct File {
     pub presets: Vec<String>,
     /// Additions to the presets.
     pub sets: RuleSets,
+    /// Kinds whose `status` is captured on the primary and restored on a passive hub, such as
+    /// `baremetalhosts.metal3.io`. Presets bring some.
+    pub status: Vec<ResourceName>,
     pub schedule: Schedule,
     pub retention: Retention,
     pub passive: Passive,

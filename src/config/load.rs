@@ -182,7 +182,7 @@ mod tests {
                 "20: schedule.maxShrink: \"1/3\" is not a share; write it from 0% to 100%",
                 "20: schedule.timezone: there is no time zone \"Mars\"; write a name such as UTC or Europe/Berlin",
                 "20: schedule.cron: \"0 0 30 2 *\" never fires: no month has such a day; write minute, hour, day of month, month and day of week, such as \"*/30 * * * *\"",
-                "21: notify: unknown key; known here: apiVersion, kind, hub, kubernetes, storage, encryption, presets, sets, schedule, retention, passive, promotion, objectives, http, log",
+                "21: notify: unknown key; known here: apiVersion, kind, hub, kubernetes, storage, encryption, presets, sets, status, schedule, retention, passive, promotion, objectives, http, log",
             ],
         );
     }
@@ -230,7 +230,6 @@ mod tests {
             "objectives: {drillEvery: 90d}",
             "conflict: []",
             "recreate: []",
-            "status: []",
             "transforms: []",
             "onFenced: []",
         ] {

@@ -120,6 +120,8 @@ pub struct RestorePolicy {
     pub conflict: Vec<ConflictRule>,
     /// Kinds whose objects may be deleted and created again where a field cannot be changed.
     pub recreate: Vec<GroupResource>,
+    /// Kinds whose `status` is restored.
+    pub status: Vec<GroupResource>,
 }
 
 #[derive(Clone, Debug)]

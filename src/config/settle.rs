@@ -52,6 +52,7 @@ pub(super) fn settle(
         encryption,
         presets,
         sets,
+        status,
         schedule,
         retention,
         passive,
@@ -65,14 +66,16 @@ pub(super) fn settle(
     let hub = notes.hub(hub);
     let presets = notes.presets(&presets, &sets);
     let adopted = presets.iter().flat_map(|preset| preset.adopt.clone()).collect();
+    let statuses = presets.iter().flat_map(|preset| &preset.status).chain(&status);
+    let statuses = statuses.map(|ResourceName(name)| name.clone()).collect();
     Settings {
         promotion: notes.promotion(promotion, hub.heartbeat),
         hub,
         kubernetes: notes.kubernetes(kubernetes),
         storage: notes.storage(storage),
         encryption: notes.encryption(encryption),
-        selection: Selection::new(sets, presets),
-        restore: restore_policy(&passive, adopted),
+        selection: Selection::new(sets, presets).with_status(&status),
+        restore: RestorePolicy { status: statuses, ..restore_policy(&passive, adopted) },
         schedule: notes.schedule(schedule),
         retention: notes.retention(retention),
         passive: notes.passive(&passive),
@@ -99,6 +102,7 @@ fn restore_policy(passive: &file::Passive, from_presets: Vec<Adopt>) -> RestoreP
             .collect::<Vec<(GroupResource, String)>>(),
         conflict: passive.conflict.clone(),
         recreate: passive.recreate.iter().map(|ResourceName(name)| name.clone()).collect(),
+        status: Vec::new(),
     }
 }
 

@@ -86,6 +86,17 @@ impl<'a> Parts<'a> {
         })
     }
 
+    /// None: the backup holds none.
+    pub fn status(&self) -> Option<&'a RawValue> {
+        let field = self.top.0.iter().find(|field| field.name == "status");
+        field.map(|field| field.value).filter(|status| status.get() != "null")
+    }
+
+    /// The `apiVersion` under which it is written, if that is not its own.
+    pub fn converted(&self) -> bool {
+        self.api_version.is_some()
+    }
+
     /// Renders the object as one of another version of its kind.
     pub fn convert(&mut self, api_version: String) {
         self.api_version = Some(api_version);

@@ -101,6 +101,8 @@ pub(super) enum Write {
     Merge,
     /// The body is a JSON Patch that tests what it relies on.
     Patch,
+    /// The same, to the status of the object.
+    PatchStatus,
 }
 
 impl<'a> Hub<'a> {
@@ -168,6 +170,10 @@ impl<'a> Hub<'a> {
             Write::Replace => (Method::PUT, key.url_path(version), JSON),
             Write::Merge => (Method::PATCH, key.url_path(version), "application/merge-patch+json"),
             Write::Patch => (Method::PATCH, key.url_path(version), "application/json-patch+json"),
+            Write::PatchStatus => {
+                let path = format!("{}/status", key.url_path(version));
+                (Method::PATCH, path, "application/json-patch+json")
+            }
         };
         let dry_run = if self.how == How::Rehearsal { "&dryRun=All" } else { "" };
         // The manager names us in `managedFields`.

@@ -53,6 +53,12 @@ impl Mark {
         Some(mark)
     }
 
+    /// Of an object whose `status` is still to be written: no content's mark.
+    #[must_use]
+    pub fn unfinished(self) -> Self {
+        Self { short: 0, ..self }
+    }
+
     pub fn same_content(self, digest: &Digest) -> bool {
         self.short == Self::new(digest, Set::Resources, 0).short
     }

@@ -46,6 +46,30 @@ pub fn patch(guard: &Guard<'_>, old: &RawValue, new: &RawValue) -> Option<Vec<u8
     (patch.len() <= new.get().len().max(512)).then_some(patch)
 }
 
+/// The whole of `status`, onto the object with this UID.
+pub fn status_patch(uid: &str, status: &RawValue) -> Vec<u8> {
+    one(uid, "/status", status)
+}
+
+/// Our digest annotation, onto the object with this UID.
+pub fn digest_patch(uid: &str, digest: &str) -> Vec<u8> {
+    let digest = serde_json::value::to_raw_value(digest).expect("a string becomes JSON in memory");
+    one(uid, &child("/metadata/annotations", DIGEST_ANNOTATION), &digest)
+}
+
+fn one(uid: &str, path: &str, value: &RawValue) -> Vec<u8> {
+    let out = Writer::with_capacity(value.get().len() + 256);
+    let mut differ = Differ { out, operations: 0 };
+    differ.out.open(b'[');
+    differ.test("/metadata/uid", uid);
+    differ.begin("add", path);
+    differ.out.name("value");
+    differ.out.raw(value);
+    differ.out.close(b'}');
+    differ.out.close(b']');
+    differ.out.finish()
+}
+
 struct Differ {
     out: Writer,
     operations: usize,

@@ -72,6 +72,7 @@ pub struct Policy {
     adopted: HashSet<(String, String, String)>,
     conflicts: Vec<ConflictRule>,
     recreated: HashSet<GroupResource>,
+    statuses: HashSet<GroupResource>,
 }
 
 impl Policy {
@@ -87,6 +88,7 @@ impl Policy {
                 .collect(),
             conflicts: settings.conflict.clone(),
             recreated: settings.recreate.iter().cloned().collect(),
+            statuses: settings.status.iter().cloned().collect(),
         }
     }
 
@@ -139,6 +141,11 @@ impl Policy {
                 name.to_owned(),
             ));
         if adopted { Conflict::Adopt } else { Conflict::Keep }
+    }
+
+    /// Whether the `status` that a backup holds is restored.
+    pub fn keeps_status(&self, key: &ObjectKey) -> bool {
+        !self.statuses.is_empty() && self.statuses.contains(&key.group_resource())
     }
 
     /// Whether the object may be deleted and created again where a field cannot be changed.

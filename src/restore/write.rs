@@ -9,7 +9,7 @@ use super::hub::{self, Hub, Metadata};
 use super::known::{ADOPTED_LABEL, Known, Mark, PAIR_LABEL, Standing};
 use super::once;
 use super::overlay::overlay;
-use super::patch::{Guard, patch};
+use super::patch::{Guard, digest_patch, patch, status_patch};
 use super::policy::Policy;
 use super::report::Done;
 use crate::kube_client::KubeError;
@@ -94,8 +94,25 @@ pub(super) async fn write<'a>(
         Ok(parts) => {
             let uids = linked(&parts, &job.links);
             let mark = Mark::new(&job.entry.digest, job.entry.set, stripped(&uids));
-            let form = Form { parts, uids, mark, pair: &policy.pair };
-            steps(hub, policy, &job, form).await
+            let mut form = Form { parts, uids, mark, pair: &policy.pair };
+            let status = form.parts.status().filter(|_| policy.keeps_status(job.key));
+            if status.is_some() {
+                form.mark = mark.unfinished();
+            }
+            let outcome = steps(hub, policy, &job, &mut form).await;
+            match (outcome, status) {
+                (Outcome::Written(done, known), Some(status)) => {
+                    let version = job.version(form.parts.converted());
+                    match finish(hub, job.key, version, &known.uid, status, mark).await {
+                        Ok(Metadata { uid, resource_version, .. }) => {
+                            let mark = Some(mark);
+                            Outcome::Written(done, Known { mark, uid, resource_version, ..known })
+                        }
+                        Err(error) => failure(&error, job.key, job.entry.set),
+                    }
+                }
+                (outcome, _) => outcome,
+            }
         }
     };
     (job.key, outcome)
@@ -109,9 +126,38 @@ fn stripped(uids: &[Option<String>]) -> usize {
     uids.iter().filter(|uid| uid.is_none()).count()
 }
 
-async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, mut form: Form<'_>) -> Outcome {
+impl<'a> Job<'a> {
+    /// At which it is written.
+    fn version(&self, converted: bool) -> &'a str {
+        let served = self.served.filter(|_| converted).map(|kind| &*kind.version);
+        served.unwrap_or(&self.entry.version)
+    }
+}
+
+/// The status of an object is written by a request of its own, and only once, since controllers of
+/// this hub write it too. Until it is there the object carries no content's mark; so a run that ends
+/// in between is noticed, and does not have to be remembered.
+async fn finish(
+    hub: &Hub<'_>,
+    key: &ObjectKey,
+    version: &str,
+    uid: &str,
+    status: &RawValue,
+    mark: Mark,
+) -> Result<Metadata, KubeError> {
+    let patch = status_patch(uid, status).into();
+    match hub.write(hub::Write::PatchStatus, key, version, patch).await {
+        // Without such a subresource the status came with the object.
+        Err(error) if !error.is_not_found() => return Err(error),
+        Ok(_) | Err(_) => {}
+    }
+    let patch = digest_patch(uid, &mark.to_string()).into();
+    hub.write(hub::Write::Patch, key, version, patch).await
+}
+
+async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, form: &mut Form<'_>) -> Outcome {
     let (key, mut version) = (job.key, &*job.entry.version);
-    let mut step = first_step(job, &form);
+    let mut step = first_step(job, form);
     for _ in 0..MAX_STEPS {
         let (how, body, standing, done) = match &step {
             Step::Post => {
@@ -127,7 +173,7 @@ async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, mut form: Form<'_>
                 (hub::Write::Replace, body.clone(), *standing, done)
             }
             Step::Look => match hub.get(key, version).await {
-                Ok(live) => match compare(policy, job, &form, &live) {
+                Ok(live) => match compare(policy, job, form, &live) {
                     Compared::Write(standing, body, uid) => {
                         step = Step::Put(standing, body, uid);
                         continue;

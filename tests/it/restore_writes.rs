@@ -2,10 +2,10 @@
 //! object is not as it was left, a look and a full comparison. What the passive hub's own controllers
 //! put there stays either way.
 
-use crate::harness::Result;
 use crate::harness::bare::Api;
 use crate::harness::hub::{DAEMON_USER, Hub};
-use crate::stage::Stage;
+use crate::harness::{Result, eventually};
+use crate::stage::{DEADLINE, Stage};
 use serde_json::{Value, json};
 
 const BACKUP_LABEL: &str = "cluster.open-cluster-management.io/backup";
@@ -139,4 +139,78 @@ fn same_requests(found: &[String], expected: &[&str]) {
     found.sort_by_key(|request| name(request));
     expected.sort_by_key(|request| name(request));
     assert_eq!(found, expected);
+}
+
+const HOSTS: &str = "/apis/example.com/v1/namespaces/team/hosts";
+
+/// A kind with the subresource and one without, for both hubs.
+fn definition(plural: &str, kind: &str, subresource: bool) -> Value {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let schema = json!({"type": "object", "properties": {"spec": open, "status": open}});
+    let mut version = json!({
+        "name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema},
+    });
+    if subresource {
+        version["subresources"] = json!({"status": {}});
+    }
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.example.com")},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "versions": [version],
+            "names": {"plural": plural, "kind": kind},
+        },
+    })
+}
+
+#[tokio::test]
+async fn the_status_of_kinds_that_are_named_comes_once() -> Result<()> {
+    let stage = Stage::set("status", |config| {
+        config
+            .with("sets.resources.include", json!([{"group": "example.com"}]))
+            .with("status", json!(["hosts.example.com", "disks.example.com"]))
+            .with("passive.syncInterval", json!("1s"))
+            .with("passive.fullCheck", json!("1s"))
+    })
+    .await?;
+    let (source, target) = (stage.pair.primary.api()?, stage.pair.passive.api()?);
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    for api in [&source, &target] {
+        api.post(definitions, &definition("hosts", "Host", true)).await?;
+        api.post(definitions, &definition("disks", "Disk", false)).await?;
+    }
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
+    source.post("/api/v1/namespaces", &namespace).await?;
+    for (plural, kind) in [("hosts", "Host"), ("disks", "Disk")] {
+        let object = json!({
+            "apiVersion": "example.com/v1", "kind": kind, "metadata": {"name": "a"},
+            "spec": {"online": true}, "status": {"phase": "inspected"},
+        });
+        let path = format!("/apis/example.com/v1/namespaces/team/{plural}");
+        let served = async || source.post(&path, &object).await.ok();
+        eventually(DEADLINE, "the kind to be served", served).await?;
+    }
+    let (host, status) = (format!("{HOSTS}/a"), format!("{HOSTS}/a/status"));
+    source.merge_patch(&status, &json!({"status": {"phase": "provisioned", "n": 1}})).await?;
+    let primary = stage.start_primary().await?;
+    let mut passive = stage.start_passive().await?;
+    let disk = target.get_json("/apis/example.com/v1/namespaces/team/disks/a").await?;
+    assert_eq!(disk["status"], json!({"phase": "inspected"}), "without the subresource");
+    let found = target.get_json(&host).await?;
+    assert_eq!(found["status"], json!({"phase": "provisioned", "n": 1}));
+    let writes = stage.restore_writes(0)?.len();
+
+    // From here on it is the passive hub's own.
+    target.merge_patch(&status, &json!({"status": {"phase": "mine"}})).await?;
+    let backup = stage.backup(&primary).await?;
+    stage.synced(&mut passive, &backup).await?;
+    stage.full_check().await?;
+    assert_eq!(stage.restore_writes(writes)?, [""; 0], "nothing is written back");
+    assert_eq!(target.get_json(&host).await?["status"]["phase"], "mine");
+
+    source.merge_patch(&status, &json!({"status": {"phase": "gone", "n": null}})).await?;
+    let backup = stage.backup(&primary).await?;
+    stage.synced(&mut passive, &backup).await?;
+    assert_eq!(target.get_json(&host).await?["status"], json!({"phase": "gone"}));
+    Ok(())
 }
