@@ -3,6 +3,7 @@
 //! put there stays either way.
 
 use crate::harness::bare::Api;
+use crate::harness::faultd::fault::draw;
 use crate::harness::hub::{DAEMON_USER, Hub};
 use crate::harness::{Result, eventually};
 use crate::stage::{DEADLINE, Stage};
@@ -21,6 +22,7 @@ async fn an_update_names_only_what_changed() -> Result<()> {
     for name in NAMES {
         source.post(MAPS, &map(name)).await?;
     }
+    source.post(MAPS, &weight()).await?;
     let primary = stage.start_primary().await?;
     let mut passive = stage.start_passive().await?;
     meddle(&target).await?;
@@ -85,6 +87,15 @@ fn map(name: &str) -> Value {
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": name, "labels": {BACKUP_LABEL: ""}},
         "data": {"keep": "first", "change": "first", "drop": "first"},
+    })
+}
+
+/// Heavier than all changes: they stay levels of their own, in which older forms are found.
+fn weight() -> Value {
+    let data: Vec<String> = (0..100).map(|number| draw(7, number).to_string()).collect();
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "weight", "labels": {BACKUP_LABEL: ""}}, "data": {"weight": data.concat()},
     })
 }
 
