@@ -10,6 +10,7 @@
 
 mod board;
 pub mod conditions;
+pub mod held;
 mod newest;
 pub mod notice;
 pub mod pause;
@@ -406,6 +407,12 @@ pub struct SyncFacts {
     pub opened: Option<String>,
     /// Why a prune is held back, if it is.
     pub prune_held: Option<String>,
+    /// The deletions that are held because they are too many.
+    pub held: Option<held::HeldPrune>,
+    /// Objects that are deleted and still there, because finalizers keep them: the first ones.
+    pub going: Vec<String>,
+    /// Of the last run, if an operator had released what was held.
+    pub released: Option<held::ReleasedPrune>,
     /// Objects that could not be restored in the last run, by kind.
     pub failed: BTreeMap<String, u64>,
     #[serde(default)]

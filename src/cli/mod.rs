@@ -13,6 +13,7 @@ mod explain;
 mod filter;
 pub mod find;
 pub mod get;
+mod held;
 mod home;
 pub mod keys;
 mod once;
@@ -116,7 +117,7 @@ enum Verb {
     /// Put objects of a backup back, on any hub: the plan first, then the restore
     #[command(subcommand)]
     Restore(restore::Restore),
-    /// What a passive hub does: follow the primary now, or not for a while
+    /// What a passive hub does: follow the primary now, or not for a while; release a held prune
     #[command(subcommand)]
     Sync(pause::Sync),
     /// The storage: is it fit, what does it hold; works with both clusters dead

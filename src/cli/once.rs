@@ -327,6 +327,7 @@ fn checked(
             max_shrink: 0.0,
             complete: &complete,
             gone: &gone,
+            released: &[],
         },
     };
     restore::check(restore::plan(&desired), &desired)

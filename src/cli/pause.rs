@@ -1,8 +1,8 @@
-//! `understudy backup|sync pause|resume` and `sync now`: what a hub does by itself, stopped for a
-//! while by an operator, and done at once.
+//! `understudy backup|sync pause|resume`, `sync now` and `sync ack`: what a hub does by itself, stopped
+//! for a while by an operator, done at once, or let go after somebody has looked.
 
 use super::exit::Failure;
-use super::{Global, ask};
+use super::{Global, ask, held};
 use crate::kube_status::ask::Verb;
 use clap::{Args, Subcommand};
 use std::time::Duration;
@@ -45,6 +45,19 @@ pub(super) enum Sync {
     Pause(Pause),
     /// Follow the primary again
     Resume(Patience),
+    /// The prune that is held because it is too large, with the plan's id
+    Held,
+    /// A held prune is in order: delete what it names
+    Ack {
+        /// Id of the plan, as `sync held` and `status` show it
+        plan: String,
+        /// Why: stands in the log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// How long to wait for the sync
+        #[arg(long, default_value = "20m", value_parser = humantime::parse_duration)]
+        timeout: Duration,
+    },
 }
 
 pub(super) async fn sync(global: &Global, verb: Sync) -> Result<(), Failure> {
@@ -54,6 +67,10 @@ pub(super) async fn sync(global: &Global, verb: Sync) -> Result<(), Failure> {
         }
         Sync::Pause(how) => pause(global, |seconds| Verb::SyncPause { seconds }, how).await,
         Sync::Resume(patience) => resume(global, Verb::SyncResume, patience).await,
+        Sync::Held => held::held(global).await,
+        Sync::Ack { plan, reason, timeout } => {
+            ask::ask_because(global, Verb::SyncAck { plan }, reason, Some(timeout)).await
+        }
     }
 }
 

@@ -125,7 +125,7 @@ pub(super) async fn restore(global: &Global, restore: Restore) -> Result<(), Fai
 }
 
 async fn plan(global: &Global, what: What, out: Option<&Path>) -> Result<(), Failure> {
-    let made = once::make(global, what.chosen(global)).await?;
+    let made = Box::pin(once::make(global, what.chosen(global))).await?;
     show(render_plan::plan(&made.saved, &made.steps, global.output))?;
     hints(&made);
     if let Some(out) = out {
@@ -138,7 +138,7 @@ async fn plan(global: &Global, what: What, out: Option<&Path>) -> Result<(), Fai
 async fn run(global: &Global, run: Running) -> Result<(), Failure> {
     let mut made = match &run.plan {
         Some(file) => once::again(global, &read(file)?, file).await?,
-        None => once::make(global, run.what.chosen(global)).await?,
+        None => Box::pin(once::make(global, run.what.chosen(global))).await?,
     };
     if run.dry_run == Some(DryRun::Client) {
         hints(&made);

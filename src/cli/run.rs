@@ -2,7 +2,7 @@
 
 use super::Global;
 use super::exit::{Code, Failure};
-use super::status::{self, StatusError};
+use super::status::{self, Seen, StatusError};
 use crate::config::{self, settings::Settings};
 use crate::daemon::{self, Place, Signals};
 use crate::kube_client;
@@ -66,20 +66,24 @@ pub(super) async fn status(
     exit_code: bool,
     url: Option<&str>,
 ) -> Result<(), Failure> {
-    let seen = if let Some(url) = url {
-        status::from_http(url).await
-    } else {
-        let settings = global.config.is_some().then(|| settings(global)).transpose()?;
-        let name = settings.as_ref().map(|settings| settings.hub.name.as_str());
-        status::from_hub(&client(global).await?, &global.home(), name).await
+    let seen = match url {
+        Some(url) => status::from_http(url).await.map_err(of_status)?,
+        None => seen(global).await?,
     };
-    let seen = seen.map_err(of_status)?;
     let report = status::report(&seen, global.output, crate::clock::now()).map_err(of_status)?;
     print!("{}", report.text);
     if exit_code && !report.healthy {
         return Err(Failure::new(Code::NotHealthy, "the hub is not healthy"));
     }
     Ok(())
+}
+
+/// What the daemon last wrote into the `Hub` resource.
+pub(super) async fn seen(global: &Global) -> Result<Seen, Failure> {
+    let settings = global.config.is_some().then(|| settings(global)).transpose()?;
+    let name = settings.as_ref().map(|settings| settings.hub.name.as_str());
+    let seen = status::from_hub(&client(global).await?, &global.home(), name).await;
+    seen.map_err(of_status)
 }
 
 fn of_status(error: StatusError) -> Failure {

@@ -61,7 +61,7 @@ struct Opened {
 struct Work {
     job: Job,
     /// Requests of the command line that this job answers.
-    answers: Vec<String>,
+    answers: Vec<Ask>,
     handle: JoinHandle<JobResult>,
     cancel: CancellationToken,
 }
@@ -227,7 +227,7 @@ impl Control {
                     work.handle.abort();
                     super::surface::job_ended(&self.shared.board);
                     tracing::warn!(job = work.job.name(), why, "stopped");
-                    unanswered.extend(work.answers);
+                    unanswered.extend(work.answers.into_iter().map(|ask| ask.id));
                 }
                 self.answer_refused(unanswered, &why).await;
                 Ok(Next::Rest)
@@ -318,7 +318,9 @@ impl Control {
         self.timing.sync_begins(backup.mark.slot, now);
         let cancel = self.stop.child_token();
         let (shared, repository) = (self.shared.clone(), opened.repository.clone());
-        let job = jobs::sync(shared, repository, opened.standby.clone(), backup, cancel.clone());
+        let released = orders::released(&self.asked);
+        let standby = opened.standby.clone();
+        let job = jobs::sync(shared, repository, standby, backup, released, cancel.clone());
         self.start(Job::Sync, cancel, job)
     }
 
@@ -330,7 +332,7 @@ impl Control {
     ) -> Next {
         tracing::debug!(job = job.name(), "begins");
         let answers = match job {
-            Job::Backup | Job::Sync => self.asked.drain(..).map(|ask| ask.id).collect(),
+            Job::Backup | Job::Sync => std::mem::take(&mut self.asked),
             Job::Activation | Job::Probe => vec![],
         };
         self.work = Some(Work { job, answers, handle: self.tasks.spawn(future), cancel });
@@ -341,12 +343,9 @@ impl Control {
         let Some(work) = self.work.take() else { return };
         self.timing.ended(work.job, result, crate::clock::monotonic());
         super::surface::job_ended(&self.shared.board);
-        if work.answers.is_empty() {
-            return;
-        }
-        let (outcome, message) = orders::ended(&self.shared.board.read(), work.job);
-        for id in work.answers {
-            super::surface::answer(&self.shared, id, outcome, message.clone()).await;
+        for Ask { id, verb, reason: _ } in work.answers {
+            let (outcome, message) = orders::ended(&self.shared.board.read(), work.job, &verb);
+            super::surface::answer(&self.shared, id, outcome, message).await;
         }
     }
 

@@ -31,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 /// Names of failed objects that `Activated` keeps; the record must fit into a slot.
 const NAMED_IN_RECORD: usize = 200;
 
+/// Objects that are being deleted, on the board.
+const MAX_GOING: usize = 20;
+
 /// A name with its reason, shortened to this in a record.
 const NAME_LENGTH: usize = 250;
 
@@ -187,6 +190,7 @@ pub(super) async fn sync(
     repository: Arc<Repository>,
     standby: Arc<Mutex<Standby>>,
     mut backup: Arc<Backup>,
+    released: Vec<String>,
     cancel: CancellationToken,
 ) -> JobResult {
     let (at, begun) = (crate::clock::now(), crate::clock::monotonic());
@@ -196,7 +200,8 @@ pub(super) async fn sync(
     });
     let mut standby = standby.lock().await;
     let result = loop {
-        let run = standby.run(&backup, Scope::Passive, &crate::sync::no_guard, &cancel);
+        let guard = &crate::sync::no_guard;
+        let run = standby.run(&backup, Scope::Passive, &released, guard, &cancel);
         match run.await {
             Err(error) if error.is_missing() => match in_place_of(&repository, &backup).await {
                 Some(newer) => {
@@ -216,8 +221,10 @@ pub(super) async fn sync(
     let seconds = (crate::clock::monotonic() - begun).as_secs_f64();
     let opened = standby.opened().map(|backup| backup.id());
     let drift = standby.drift();
+    let going = standby.going().iter().take(MAX_GOING).map(ToString::to_string).collect();
     shared.board.update(|s| {
         s.sync.opened = opened;
+        s.sync.going = going;
         s.sync.drift = drift;
     });
     surface::show_sync(&shared, &backup, &result, at, seconds);
@@ -292,12 +299,12 @@ async fn restore_base(
     };
     let guard: Guard<'_> = &guard;
     let text = |error: SyncError| retry::chain(&error);
-    let caught_up = standby.run(base, Scope::Passive, guard, cancel).await.map_err(text)?;
+    let caught_up = standby.run(base, Scope::Passive, &[], guard, cancel).await.map_err(text)?;
     finished(&caught_up)?;
     surface::show_phase(shared, "CaughtUp", None).await;
     surface::show_phase(shared, "Activating", None).await;
     let activated = standby
-        .run(base, Scope::Activation { epoch: writer.epoch }, guard, cancel)
+        .run(base, Scope::Activation { epoch: writer.epoch }, &[], guard, cancel)
         .await
         .map_err(text)?;
     finished(&activated)?;

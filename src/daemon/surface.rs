@@ -1,6 +1,8 @@
 //! Between the loops and what is seen: facts onto the board, the board into the `Hub` status, Events
 //! and HTTP.
 
+mod held;
+
 use super::Shared;
 use super::jobs::{Timing, action_of};
 use crate::config::settings::Settings;
@@ -318,11 +320,13 @@ pub(super) fn show_sync(
     if let Ok(Synced::Restored(report)) = result {
         count_restored(shared, report);
         name_failed(report);
+        held::log(shared.board.read().sync.held.as_ref(), report);
     }
     let interval = shared.settings.passive.sync_interval;
     let now = crate::clock::now();
     shared.board.update(|s| {
         s.sync.running_since = None;
+        s.sync.released = None;
         s.sync.last_outcome = Some(outcome);
         s.sync.last_error = (outcome == Outcome::Failed).then(|| message.clone());
         s.sync.next_run_at = now.checked_add(interval).ok();
@@ -340,7 +344,7 @@ pub(super) fn show_sync(
         };
         if let Ok(Synced::Restored(report)) = result {
             s.sync.failed = crate::sync::failed_by_kind(report);
-            s.sync.prune_held = (!report.held.is_empty()).then(|| report.held.join("; "));
+            held::show(&mut s.sync, report);
         }
         if matches!(outcome, Outcome::Changed | Outcome::Unchanged) {
             s.sync.last_success_at = Some(now);

@@ -149,7 +149,11 @@ pub struct StatusDocument {
 }
 
 impl StatusDocument {
-    pub fn of(snapshot: Snapshot, now: Timestamp) -> Self {
+    /// Without names of objects.
+    pub fn of(mut snapshot: Snapshot, now: Timestamp) -> Self {
+        let kinds = snapshot.sync.held.iter_mut().flat_map(|held| &mut held.kinds);
+        kinds.for_each(|kind| kind.first.clear());
+        snapshot.sync.going.clear();
         Self {
             api_version: API_VERSION,
             kind: "Status",

@@ -62,6 +62,10 @@ pub enum Verb {
         seconds: Option<u64>,
     },
     SyncResume,
+    /// The deletions that are held under this id may go.
+    SyncAck {
+        plan: String,
+    },
 }
 
 impl Verb {
@@ -75,7 +79,9 @@ impl Verb {
             | Self::BackupDelete { .. }
             | Self::BackupAck { .. }
             | Self::KeyRotate { .. } => true,
-            Self::SyncNow | Self::SyncPause { .. } | Self::SyncResume => false,
+            Self::SyncNow | Self::SyncPause { .. } | Self::SyncResume | Self::SyncAck { .. } => {
+                false
+            }
         }
     }
 }
@@ -183,6 +189,8 @@ mod tests {
         let pause = r#"{"id":"x","verb":{"backup-pause":{"seconds":60}},"reason":"r"}"#;
         assert_eq!(check(Some(pause)), Some(true));
         assert_eq!(check(Some(r#"{"id":"x","verb":{"sync-pause":{}}}"#)), Some(true));
+        assert_eq!(check(Some(r#"{"id":"x","verb":{"sync-ack":{"plan":"p"}}}"#)), Some(true));
+        assert_eq!(check(Some(r#"{"id":"x","verb":"sync-ack"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-pause"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"format-disk"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-run","more":1}"#)), Some(false));

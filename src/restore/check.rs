@@ -8,7 +8,7 @@ use super::known::Standing;
 use super::order::MAX_DEPTH;
 use super::plan::{Desired, Plan};
 use super::policy::Scope;
-use super::prune::ceiling;
+use super::prune::{ceiling, plan_id};
 use crate::object::{ObjectKey, Set};
 use std::collections::HashMap;
 
@@ -103,7 +103,10 @@ fn removals(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> 
         Some(format!("{key} would be taken away although {fault}"))
     });
     let ours = desired.restored.objects.values().filter(|k| k.standing == Standing::Ours).count();
-    faults.chain(ceiling(&desired.pruning, plan.deletes.len(), ours))
+    // What an operator has released is not too much, but it is that and nothing else.
+    let released = || desired.pruning.released.contains(&plan_id(&plan.deletes, desired.restored));
+    let too_many = ceiling(&desired.pruning, plan.deletes.len(), ours).filter(|_| !released());
+    faults.chain(too_many)
 }
 
 /// No object twice, and every owner that is written is written in an earlier stage.

@@ -16,7 +16,7 @@ use super::plan::{NOT_SERVED, Plan, Verb, Write};
 use super::policy::Policy;
 use super::prune::{Delete, Unlabel};
 use super::remove::{self, Removal};
-use super::report::{Done, Report};
+use super::report::{Done, MAX_NAMED, Released, Report};
 use super::wave::{self, Asked};
 use super::write::Outcome;
 use crate::clock;
@@ -179,7 +179,10 @@ fn planned(plan: &Plan) -> Report {
     for (key, why) in &plan.refused {
         report.name_refused(key.clone(), (*why).to_owned());
     }
-    plan.held.iter().for_each(|held| report.hold(held.why.clone()));
+    report.held_plan = plan.held.clone().map(Box::new);
+    let released = plan.released.clone();
+    report.released = released
+        .map(|released| Box::new(Released { plan: released, deletions: plan.deletes.len() }));
     report
 }
 
@@ -418,6 +421,21 @@ async fn remove_all(context: &Context<'_>, progress: &mut Progress<'_>, plan: &P
         }
         drain(context, progress, deletes).await;
     }
+    let going = std::mem::take(&mut progress.report.going).into_iter().take(MAX_NAMED);
+    let looks: Vec<_> = going.map(|key| still_going(context, key)).collect();
+    let looks = futures::stream::iter(looks).buffer_unordered(LOOK_UPS);
+    progress.report.going = looks.filter_map(std::future::ready).collect().await;
+    progress.report.going.sort_unstable();
+}
+
+/// Most of what was being deleted is gone by the end of a run. What cannot be looked at may be there.
+async fn still_going(context: &Context<'_>, key: ObjectKey) -> Option<ObjectKey> {
+    let kind = context.run.kinds.of(&key)?;
+    let going = match context.hub.metadata(&key, &kind.version).await {
+        Ok(found) => found.deletion_timestamp.is_some(),
+        Err(error) => !error.is_not_found(),
+    };
+    going.then_some(key)
 }
 
 async fn unlabel<'k>(context: &Context<'_>, step: &'k Unlabel) -> (&'k ObjectKey, Removal) {
@@ -442,6 +460,11 @@ async fn drain<'k, F: Future<Output = (&'k ObjectKey, Removal)>>(
         match removal {
             Removal::Done(done) => {
                 progress.report.add(None, done, 1);
+                progress.restored.objects.remove(key);
+            }
+            Removal::Going => {
+                progress.report.add(None, Done::Deleted, 1);
+                progress.report.going.push(key.clone());
                 progress.restored.objects.remove(key);
             }
             Removal::Held(why) => {

@@ -196,14 +196,18 @@ impl<'a> Hub<'a> {
         self.send(&get(key.url_path(version), JSON)?).await
     }
 
+    /// Whether the object still stands, being deleted.
     pub(super) async fn delete(
         &self,
         key: &ObjectKey,
         version: &str,
         options: Bytes,
-    ) -> Result<(), KubeError> {
+    ) -> Result<bool, KubeError> {
         let path = key.url_path(version);
-        self.send(&request(Method::DELETE, path, METADATA, JSON, options)?).await.map(drop)
+        let answer = self.send(&request(Method::DELETE, path, METADATA, JSON, options)?).await?;
+        // What is gone at once is answered with a `Status`, or as it was.
+        let object = serde_json::from_slice::<Object>(&answer);
+        Ok(object.is_ok_and(|object| object.metadata.deletion_timestamp.is_some()))
     }
 
     /// Metadata of the objects below `path`, one page.

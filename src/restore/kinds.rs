@@ -1,7 +1,7 @@
 //! Pure: the kinds that a hub serves, found by plural or by kind.
 
 use crate::object::{Kind, ObjectKey};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// Built once a run from discovery.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +11,8 @@ pub struct Kinds {
     by_resource: HashMap<String, HashMap<String, usize>>,
     /// group → kind → index
     by_kind: HashMap<String, HashMap<String, usize>>,
+    /// Groups that the hub announces and does not describe.
+    unread: BTreeSet<String>,
 }
 
 impl Kinds {
@@ -25,6 +27,16 @@ impl Kinds {
         }
         index.all = kinds;
         index
+    }
+
+    /// What these groups hold nobody knows.
+    #[must_use]
+    pub fn lacking(self, unread: BTreeSet<String>) -> Self {
+        Self { unread, ..self }
+    }
+
+    pub fn unread(&self) -> &BTreeSet<String> {
+        &self.unread
     }
 
     pub fn all(&self) -> &[Kind] {

@@ -25,6 +25,8 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug, Default)]
 pub struct Live {
     pub restored: Restored,
+    /// Ours and being deleted: finalizers keep them.
+    pub going: Vec<ObjectKey>,
     /// Kinds that could not be read, and why.
     pub unread: Vec<(GroupResource, String)>,
 }
@@ -83,13 +85,22 @@ enum Find<'a> {
     },
 }
 
-type Listed = Result<Vec<(ObjectKey, Known)>, (GroupResource, KubeError)>;
+#[derive(Default)]
+struct Found {
+    known: Vec<(ObjectKey, Known)>,
+    going: Vec<ObjectKey>,
+}
+
+type Listed = Result<Found, (GroupResource, KubeError)>;
 
 async fn gather(live: &mut Live, lists: Vec<impl Future<Output = Listed>>) {
     let mut lists = futures::stream::iter(lists).buffer_unordered(LOOK_UPS);
     while let Some(found) = lists.next().await {
         match found {
-            Ok(found) => live.restored.objects.extend(found),
+            Ok(Found { known, going }) => {
+                live.restored.objects.extend(known);
+                live.going.extend(going);
+            }
             Err((kind, error)) => live.unread.push((kind, error.to_string())),
         }
     }
@@ -100,28 +111,37 @@ fn selector(label: &str, policy: &Policy) -> String {
 }
 
 async fn list(hub: &Hub<'_>, kind: &Kind, selector: Option<String>, find: Find<'_>) -> Listed {
-    let (mut found, mut next, mut attempt) = (Vec::new(), String::new(), 1);
+    let (mut found, mut next, mut attempt) = (Found::default(), String::new(), 1);
     loop {
         let mut page = vec![("limit", PAGE)];
         page.extend(selector.as_deref().map(|selector| ("labelSelector", selector)));
         page.extend((!next.is_empty()).then_some(("continue", &*next)));
         match hub.list(&kind.list_path(), &page).await {
             Ok(list) => {
-                let objects = list.items.into_iter().map(|item| item.metadata);
-                found.extend(objects.filter_map(|metadata| known(kind, &find, metadata)));
+                for metadata in list.items.into_iter().map(|item| item.metadata) {
+                    found.going.extend(going(kind, &find, &metadata));
+                    found.known.extend(known(kind, &find, metadata));
+                }
                 next = list.metadata.next;
                 if next.is_empty() {
                     return Ok(found);
                 }
             }
-            Err(error) if matches!(error.code(), Some(404 | 405)) => return Ok(Vec::new()),
+            Err(error) if matches!(error.code(), Some(404 | 405)) => return Ok(Found::default()),
             // The answer offers to go on with another revision; that would be no list of anything.
             Err(error) if error.code() == Some(410) && attempt < ATTEMPTS => {
-                (found, next, attempt) = (Vec::new(), String::new(), attempt + 1);
+                (found, next, attempt) = (Found::default(), String::new(), attempt + 1);
             }
             Err(error) => return Err((kind.group_resource(), error)),
         }
     }
+}
+
+fn going(kind: &Kind, find: &Find<'_>, metadata: &Metadata) -> Option<ObjectKey> {
+    let ours = matches!(find, Find::Marked(Standing::Ours));
+    let going = ours && metadata.deletion_timestamp.is_some();
+    let key = || ObjectKey::new(&kind.group, &kind.resource, &metadata.namespace, &metadata.name);
+    going.then(key)?.ok()
 }
 
 fn known(kind: &Kind, find: &Find<'_>, metadata: Metadata) -> Option<(ObjectKey, Known)> {
@@ -171,6 +191,21 @@ mod tests {
         assert_eq!(found, key("x.io/parts/ns/a"));
         assert_eq!((&*known.uid, &*known.resource_version), ("u", "9"));
         assert_eq!(known.mark.map(|mark| mark.stripped), Some(1));
+    }
+
+    #[test]
+    fn ours_that_is_being_deleted_counts_as_deleted_and_is_told() {
+        let parts = kind("x.io", "Part", "parts", true);
+        let read = |deletion: &str, standing| {
+            let metadata =
+                format!(r#"{{"name":"a","namespace":"ns","deletionTimestamp":{deletion}}}"#);
+            let metadata: Metadata = serde_json::from_str(&metadata).unwrap();
+            let find = Find::Marked(standing);
+            (going(&parts, &find, &metadata).is_some(), known(&parts, &find, metadata).is_some())
+        };
+        assert_eq!(read("\"2026-11-20T17:30:00Z\"", Standing::Ours), (true, false));
+        assert_eq!(read("\"2026-11-20T17:30:00Z\"", Standing::Adopted), (false, false));
+        assert_eq!(read("null", Standing::Ours), (false, true));
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub use kinds::Kinds;
 pub use known::{Known, Mark, Restored, Standing};
 pub use plan::{Desired, Plan, plan};
 pub use policy::{Policy, Scope};
-pub use prune::{Gone, Pruning};
-pub use report::{Done, ItemError, Report};
+pub use prune::{Gone, Held, Pruning};
+pub use report::{Done, ItemError, Released, Report};
 
 #[cfg(test)]
 mod testing {
@@ -69,6 +69,7 @@ mod testing {
         pub(super) policy: Policy,
         pub(super) kinds: Kinds,
         pub(super) complete: HashSet<GroupResource>,
+        pub(super) released: Vec<String>,
     }
 
     impl Default for Case {
@@ -98,6 +99,7 @@ mod testing {
                 contents: Contents::default(),
                 restored: Restored::default(),
                 gone: HashMap::new(),
+                released: Vec::new(),
                 policy: Policy::new("eu", "understudy-system", &allow),
                 complete: complete.map(Kind::group_resource).collect(),
                 kinds: Kinds::new(kinds),
@@ -119,6 +121,7 @@ mod testing {
                     max_shrink: 0.5,
                     complete: &self.complete,
                     gone: &self.gone,
+                    released: &self.released,
                 },
             }
         }

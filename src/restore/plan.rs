@@ -10,7 +10,7 @@ use super::known::{Known, Restored, Standing};
 use super::order::{self, Stage};
 use super::owners::OwnerIndex;
 use super::policy::{Policy, Scope};
-use super::prune::{self, Delete, Held, Pruning, Unlabel};
+use super::prune::{self, Delete, Held, Pruning, Removals, Unlabel};
 use crate::object::{GroupResource, ObjectKey, Set};
 use crate::repository::contents::{Contents, Entry};
 use std::collections::{BTreeMap, HashMap};
@@ -88,6 +88,8 @@ pub struct Plan {
     pub refused: Vec<(ObjectKey, &'static str)>,
     /// More deletions than allowed: none of them is done.
     pub held: Option<Held>,
+    /// The id of `deletes`, if an operator has released it.
+    pub released: Option<String>,
     /// Every object of the backup and every object known on the hub, once.
     pub summary: BTreeMap<Line, usize>,
 }
@@ -145,7 +147,8 @@ pub fn plan(desired: &Desired<'_>) -> Plan {
     for delete in removals.held.iter().flat_map(|held| &held.deletes) {
         plan.add(Verb::Hold, &delete.key, None, "more deletions than allowed in one run");
     }
-    Plan { deletes: removals.deletes, unlabels: removals.unlabels, held: removals.held, ..plan }
+    let Removals { deletes, unlabels, left: _, held, released } = removals;
+    Plan { deletes, unlabels, held, released, ..plan }
 }
 
 fn decide(

@@ -5,14 +5,17 @@
 //! and that this hub accepts, and only as many as the configuration allows in one run. CRDs are
 //! never deleted (their objects would go with them), nor is what was adopted, nor anything of the
 //! activation set (it manages clusters). Deletions carry UID and resourceVersion as preconditions.
+//!
+//! Too many deletions are held as a whole, under an id that says what they are. An operator who has
+//! looked at them releases that id; what would be deleted is another set by then has another id.
 
-use super::known::{Known, Standing};
+use super::known::{Known, Restored, Standing};
 use super::order::Class;
 use super::plan::Desired;
 use super::policy::Scope;
-use crate::object::{GroupResource, ObjectKey};
+use crate::object::{Digest, GroupResource, ObjectKey};
 use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// `maxShrink` is a fraction; of a handful of objects any deletion is a large one.
 pub const SHRINK_COUNTS_ABOVE: usize = 5;
@@ -29,6 +32,8 @@ pub struct Pruning<'a> {
     pub complete: &'a HashSet<GroupResource>,
     /// What is known about objects that left the backup; what is not named was deleted.
     pub gone: &'a HashMap<ObjectKey, Gone>,
+    /// Ids of the plans that an operator lets go, whatever their number.
+    pub released: &'a [String],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +56,8 @@ pub struct Unlabel {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
+    /// As [`plan_id`] tells it.
+    pub id: String,
     pub why: String,
     pub deletes: Vec<Delete>,
 }
@@ -61,6 +68,18 @@ pub struct Removals {
     pub unlabels: Vec<Unlabel>,
     pub left: Vec<(ObjectKey, &'static str)>,
     pub held: Option<Held>,
+    /// The id of `deletes`, if that was released.
+    pub released: Option<String>,
+}
+
+impl Held {
+    pub fn by_kind(&self) -> BTreeMap<GroupResource, Vec<&ObjectKey>> {
+        let mut kinds: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for Delete { key, .. } in &self.deletes {
+            kinds.entry(key.group_resource()).or_default().push(key);
+        }
+        kinds
+    }
 }
 
 enum Verdict {
@@ -96,14 +115,33 @@ pub fn removals<'a>(
     removals.left.sort_unstable();
 
     let ours = desired.restored.ours().count();
-    if let Some(why) = ceiling(&desired.pruning, removals.deletes.len(), ours) {
-        removals.held = Some(Held { why, deletes: std::mem::take(&mut removals.deletes) });
+    let too_many = ceiling(&desired.pruning, removals.deletes.len(), ours);
+    let id = plan_id(&removals.deletes, desired.restored);
+    if !removals.deletes.is_empty() && desired.pruning.released.contains(&id) {
+        removals.released = Some(id);
+    } else if let Some(why) = too_many {
+        removals.held = Some(Held { id, why, deletes: std::mem::take(&mut removals.deletes) });
     }
     removals
 }
 
+/// Names a set of deletions: which objects, which life of each, and what was written to it. Not the
+/// backup that they are absent from, since the next one is as good if they are absent from it, too;
+/// and not their resourceVersions, which controllers move on all the time.
+pub fn plan_id(deletes: &[Delete], restored: &Restored) -> String {
+    let line = |delete: &Delete| {
+        let mark = restored.get(&delete.key).and_then(|known| known.mark);
+        let mark = mark.map(|mark| mark.to_string()).unwrap_or_default();
+        format!("{}\0{}\0{mark}\n", delete.key, delete.uid)
+    };
+    let mut lines: Vec<String> = deletes.iter().map(line).collect();
+    lines.sort_unstable();
+    Digest::of(lines.concat().as_bytes()).short()
+}
+
 fn decide(desired: &Desired<'_>, key: &ObjectKey, known: &Known) -> Verdict {
-    let Pruning { enabled, complete, gone, max_deletes: _, max_shrink: _ } = desired.pruning;
+    let Pruning { enabled, complete, gone, max_deletes: _, max_shrink: _, released: _ } =
+        desired.pruning;
     match known.standing {
         Standing::Adopted => return Verdict::Leave("it was adopted, not made by a restore"),
         Standing::Foreign => return Verdict::Leave("it is not ours"),
@@ -226,6 +264,7 @@ mod tests {
             max_shrink: 0.3,
             complete: &complete,
             gone: &gone,
+            released: &[],
         };
         for (deletes, ours, held) in [
             (0, 0, false),
@@ -248,6 +287,72 @@ mod tests {
         let removals = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
         assert!(removals.deletes.is_empty());
         assert_eq!(removals.held.map(|held| held.deletes.len()), Some(8));
+    }
+
+    fn eight() -> Case {
+        let names: Vec<String> = (0..8).map(|n| format!("/secrets/ns/s{n}")).collect();
+        let live: Vec<_> = names.iter().map(|name| (&**name, Standing::Ours, "x", 0)).collect();
+        Case { restored: restored(&live), ..Case::default() }
+    }
+
+    fn held(case: &Case) -> Held {
+        let removals = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        assert!(removals.deletes.is_empty() && removals.released.is_none());
+        removals.held.unwrap()
+    }
+
+    #[test]
+    fn what_was_released_goes_and_nothing_else() {
+        let mut case = eight();
+        let id = held(&case).id;
+        case.released = vec!["another".to_owned()];
+        assert_eq!(held(&case).id, id, "another plan was released");
+        case.released.push(id.clone());
+        let released = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        assert_eq!((released.deletes.len(), released.released), (8, Some(id.clone())));
+        assert_eq!(released.held, None);
+
+        case.restored
+            .objects
+            .extend(restored(&[("/secrets/ns/t", Standing::Ours, "x", 0)]).objects);
+        let more = held(&case);
+        assert!(more.id != id && more.deletes.len() == 9, "one more came after it was released");
+
+        let few = restored(&[("/secrets/ns/a", Standing::Ours, "x", 0)]);
+        let mut case = Case { restored: few, ..Case::default() };
+        let few = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        case.released = vec![plan_id(&few.deletes, &case.restored), plan_id(&[], &case.restored)];
+        let few = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        assert_eq!(
+            few.released.as_ref(),
+            case.released.first(),
+            "the ceiling was raised meanwhile"
+        );
+        let none = removals(&case.desired(Scope::Passive), std::iter::empty());
+        assert_eq!(none.released, None, "nothing is no plan");
+    }
+
+    #[test]
+    fn the_id_of_a_plan_is_that_of_the_lives_that_it_ends() {
+        let case = eight();
+        let Held { id, mut deletes, .. } = held(&case);
+        let same = |deletes: &[Delete], restored: &Restored| plan_id(deletes, restored) == id;
+        deletes.reverse();
+        assert!(same(&deletes, &case.restored), "another order");
+        deletes[3].resource_version = "6".into();
+        assert!(same(&deletes, &case.restored), "a controller wrote a status");
+        assert!(!same(&deletes[1..], &case.restored), "one less");
+
+        let mut other = deletes.clone();
+        other[0].uid = "live:again".into();
+        assert!(!same(&other, &case.restored), "it was made again");
+        let mut other = deletes.clone();
+        other[0].key = key("/configmaps/ns/s7");
+        assert!(!same(&other, &case.restored), "it is another object");
+        let rewritten = restored(&[("/secrets/ns/s0", Standing::Ours, "y", 0)]);
+        let mut known = eight().restored;
+        known.objects.extend(rewritten.objects);
+        assert!(!same(&deletes, &known), "it came back with another content, and went again");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Every request carries UID and resourceVersion. When the version moved on (a controller wrote a
 //! status) the object is looked at again: the same object, still with our label, is removed at the
 //! new version; anything else is left. A namespace goes only after a LIST of every kind showed
-//! nothing in it but what the hub itself puts there.
+//! nothing in it but what the hub itself puts there. Finalizers are never touched: what they keep is
+//! told as being deleted.
 
 use super::hub::{Hub, LOOK_UPS, Metadata, Write};
 use super::kinds::Kinds;
@@ -25,6 +26,8 @@ const PAGE: &str = "10";
 #[derive(Debug)]
 pub(super) enum Removal {
     Done(Done),
+    /// Deleted, as soon as finalizers, or the contents of a namespace, let it go.
+    Going,
     /// Not removed, for a reason that is not an error.
     Held(String),
     Failed(String),
@@ -68,13 +71,15 @@ async fn guarded(
     let mut version: Box<str> = version.into();
     for _ in 0..MAX_ROUNDS {
         let answer = if done == Done::Deleted {
-            hub.delete(key, &kind.version, deletion(uid, &version)).await
+            let going = hub.delete(key, &kind.version, deletion(uid, &version)).await;
+            going.map(|going| if going { Removal::Going } else { Removal::Done(done) })
         } else {
             let patch = unlabelling(uid, &version);
-            hub.write(Write::Merge, key, &kind.version, patch).await.map(drop)
+            let written = hub.write(Write::Merge, key, &kind.version, patch).await;
+            written.map(|_| Removal::Done(done))
         };
         match answer {
-            Ok(()) => return Removal::Done(done),
+            Ok(removal) => return removal,
             Err(error) if error.is_not_found() => return Removal::Done(done),
             Err(error) if error.code() == Some(409) => {}
             Err(error) => return Removal::Failed(describe(&error, key, Set::Credentials)),
@@ -119,6 +124,11 @@ fn still_ours(found: &Metadata, uid: &str, policy: &Policy) -> Result<(), &'stat
 }
 
 async fn is_empty(hub: &Hub<'_>, kinds: &Kinds, namespace: &str) -> Result<(), String> {
+    if let Some(group) = kinds.unread().first() {
+        return Err(format!(
+            "could not be proven empty (the hub does not tell the kinds of {group})"
+        ));
+    }
     let namespaced = kinds.all().iter().filter(|kind| kind.namespaced);
     let looks: Vec<_> = namespaced.map(|kind| holds_nothing(hub, kind, namespace)).collect();
     let mut looks = futures::stream::iter(looks).buffer_unordered(LOOK_UPS);

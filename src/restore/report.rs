@@ -1,5 +1,6 @@
 //! Pure: what a restore did, as numbers and as names of what did not work.
 
+use super::prune::Held;
 use crate::object::{GroupResource, ObjectKey, Set};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,6 +51,12 @@ pub struct ItemError {
     pub reason: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Released {
+    pub plan: String,
+    pub deletions: usize,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// By set (None: the object is not in the backup) and outcome.
@@ -62,6 +69,12 @@ pub struct Report {
     pub held: Vec<String>,
     /// Objects of kinds that this hub does not serve: written as soon as it does.
     pub waiting: BTreeMap<GroupResource, usize>,
+    /// More deletions than allowed: none of them was done.
+    pub held_plan: Option<Box<Held>>,
+    /// Deleted, and still there at the end of the run: finalizers keep them.
+    pub going: Vec<ObjectKey>,
+    /// The deletions that an operator has released; how many were done, `counts` tells.
+    pub released: Option<Box<Released>>,
     /// Why the run ended before its end. None: it went through.
     pub stopped: Option<String>,
     /// POST, PUT, PATCH and DELETE requests sent.

@@ -201,7 +201,7 @@ async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, form: &mut Form<'_
                 let deleted = hub.delete(key, version, orphaning(uid)).await;
                 return match deleted {
                     Err(error) if !error.is_not_found() => failure(&error, key, job.entry.set),
-                    Ok(()) | Err(_) => Outcome::Gone("it is created anew".to_owned()),
+                    Ok(_) | Err(_) => Outcome::Gone("it is created anew".to_owned()),
                 };
             }
             Err(error) if let Some(served) = other_version(&error, &step, job, version) => {

@@ -412,11 +412,7 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
         let message = format!("could not be restored: {}", kinds.join(", "));
         found.push(warning(Reason::SyncPartial, message, None));
     }
-    if let Some(held) = &sync.prune_held {
-        let hint = "nothing of it is deleted; look at what left the backup, then raise the ceiling in \
-                    this hub's configuration";
-        found.push(warning(Reason::PruneHeld, held.clone(), Some(hint.to_owned())));
-    }
+    found.extend(super::held::problem(sync));
     found.extend(drift(&sync.drift));
     found.extend(super::newest::problems(snapshot));
     found.extend(data_age(snapshot, now));

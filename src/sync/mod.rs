@@ -9,7 +9,7 @@ mod drift;
 use crate::capture::discovery;
 use crate::config::settings::Settings;
 use crate::kube_client::KubeError;
-use crate::object::{GroupResource, Kind};
+use crate::object::{GroupResource, Kind, ObjectKey};
 use crate::repository::chain::Backup;
 use crate::repository::packs::{Opened, PackStore, PacksError};
 use crate::restore::{self, Guard, How, Kinds, Policy, Report, Restored, Run, Scope, Source};
@@ -34,6 +34,8 @@ pub struct Standby {
     /// check.
     trusted: bool,
     drift: drift::Watch,
+    /// Deleted by us or others, and still there when last looked at.
+    going: BTreeSet<ObjectKey>,
     /// The backup that the hub holds without an error, and under which scope.
     clean: Option<(u64, Scope)>,
     checked: Option<Instant>,
@@ -83,6 +85,7 @@ impl Standby {
             restored: None,
             trusted: false,
             drift: drift::Watch::default(),
+            going: BTreeSet::new(),
             clean: None,
             checked: None,
             waiting: BTreeSet::new(),
@@ -111,36 +114,41 @@ impl Standby {
         Ok(())
     }
 
-    /// Makes the hub hold the backup, as far as `scope` goes.
+    /// Makes the hub hold the backup, as far as `scope` goes. `released`: ids of held prunes that an
+    /// operator lets go, by this run and no other.
     pub async fn run(
         &mut self,
         backup: &Arc<Backup>,
         scope: Scope,
+        released: &[String],
         guard: Guard<'_>,
         cancel: &CancellationToken,
     ) -> Result<Synced, SyncError> {
         let now = crate::clock::monotonic();
         self.open(backup).await?;
         let full_check = self.full_check_is_due(now);
-        let is_clean = self.clean == Some((backup.mark.slot, scope)) && !full_check;
+        let is_clean = self.clean == Some((backup.mark.slot, scope));
+        let is_clean = is_clean && !full_check && released.is_empty();
         if is_clean && self.waiting.is_empty() {
             return Ok(Synced::Nothing);
         }
-        let kinds = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?.kinds;
-        let comes = kinds.iter().any(|kind| self.waiting.contains(&kind.group_resource()));
+        let found = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?;
+        let comes = found.kinds.iter().any(|kind| self.waiting.contains(&kind.group_resource()));
         if is_clean && !comes {
             return Ok(Synced::Nothing);
         }
         self.clean = None;
         let opened = self.opened.clone().expect("it was just opened");
-        let kinds = Kinds::new(kinds);
+        let kinds = Kinds::new(found.kinds).lacking(found.failed);
         let trusted = std::mem::take(&mut self.trusted) && !full_check;
         let (mut restored, unread) = match self.restored.take() {
             Some(restored) if trusted => (restored, HashSet::new()),
             before => self.read_back(&kinds, &opened, before.as_ref(), cancel).await,
         };
         let report =
-            self.restore(&opened, scope, &kinds, &unread, &mut restored, guard, cancel).await?;
+            self.restore(&opened, scope, released, &kinds, &unread, &mut restored, guard, cancel);
+        let report = report.await?;
+        self.going.extend(report.going.iter().cloned());
         self.waiting = report.waiting.keys().cloned().collect();
         if report.is_complete() && unread.is_empty() {
             self.clean = Some((backup.mark.slot, scope));
@@ -167,6 +175,7 @@ impl Standby {
             tracing::warn!(%kind, why, "a kind cannot be read back, nothing of it is pruned");
         }
         let mut restored = live.restored;
+        self.going = live.going.into_iter().collect();
         let what = (contents, &self.source(opened), kinds);
         let policy = self.settings.passive.drift;
         let client = &self.client;
@@ -179,6 +188,7 @@ impl Standby {
         &self,
         opened: &Arc<Opened>,
         scope: Scope,
+        released: &[String],
         kinds: &Kinds,
         unread: &HashSet<GroupResource>,
         restored: &mut Restored,
@@ -205,6 +215,7 @@ impl Standby {
                 max_shrink: self.settings.passive.max_shrink,
                 complete: &complete,
                 gone: &gone,
+                released,
             },
         };
         let plan = restore::plan(&desired);
@@ -244,6 +255,11 @@ impl Standby {
     /// What somebody else changed, as the last full check found it.
     pub fn drift(&self) -> DriftFacts {
         self.drift.facts(self.settings.passive.drift)
+    }
+
+    /// What was being deleted and still there, as the last full check found it and the runs since.
+    pub fn going(&self) -> &BTreeSet<ObjectKey> {
+        &self.going
     }
 
     /// The backup that was opened last, and so could be promoted from with the storage gone.

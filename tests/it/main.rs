@@ -24,6 +24,7 @@ mod drift;
 mod endpoints;
 mod failed_kinds;
 mod flow_control;
+mod held_prune;
 mod junk_is_passed_by;
 mod key_rotation;
 mod levels_stay_few;

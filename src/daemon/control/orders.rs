@@ -11,6 +11,7 @@ use crate::repository::journal::JournalError;
 use crate::repository::record::Body;
 use crate::repository::rotation;
 use crate::retry;
+use crate::status::held;
 use crate::status::words::full;
 use crate::status::{MAX_ANSWERS, Outcome, Role, Snapshot};
 
@@ -40,11 +41,23 @@ impl Control {
 
     async fn take(&mut self, ask: Ask) {
         match ask.verb {
-            Verb::BackupRun | Verb::SyncNow if self.asked.len() >= MAX_ANSWERS => {
+            Verb::BackupRun | Verb::SyncNow | Verb::SyncAck { .. }
+                if self.asked.len() >= MAX_ANSWERS =>
+            {
                 let message = format!("{MAX_ANSWERS} requests of this kind wait already");
                 surface::answer(&self.shared, ask.id, Outcome::Refused, message).await;
             }
             Verb::BackupRun | Verb::SyncNow => {
+                self.timing.run_now();
+                self.asked.push(ask);
+            }
+            Verb::SyncAck { ref plan } => {
+                let refused = held::refuses(&self.shared.board.read(), plan);
+                if let Some(why) = refused {
+                    return surface::answer(&self.shared, ask.id, Outcome::Refused, why).await;
+                }
+                let reason = ask.reason.as_deref();
+                tracing::warn!(plan, reason, "an operator releases what is held");
                 self.timing.run_now();
                 self.asked.push(ask);
             }
@@ -73,7 +86,8 @@ impl Control {
                 | Verb::BackupDelete { .. }
                 | Verb::SyncNow
                 | Verb::SyncPause { .. }
-                | Verb::SyncResume => continue,
+                | Verb::SyncResume
+                | Verb::SyncAck { .. } => continue,
             };
             let (outcome, message) = match done {
                 Ok(message) => (Outcome::Success, message),
@@ -135,18 +149,27 @@ impl Control {
     }
 }
 
-/// How the job ended that somebody waits for.
-pub(super) fn ended(seen: &Snapshot, job: Job) -> (Outcome, String) {
+/// The held plans that may go.
+pub(super) fn released(asked: &[Ask]) -> Vec<String> {
+    let plan = |ask: &Ask| {
+        if let Verb::SyncAck { plan } = &ask.verb { Some(plan.clone()) } else { None }
+    };
+    asked.iter().filter_map(plan).collect()
+}
+
+/// How the job ended, for whoever asked this and waits for it.
+pub(super) fn ended(seen: &Snapshot, job: Job, verb: &Verb) -> (Outcome, String) {
     let last = |what| seen.runs.iter().find(|run| run.what == what);
-    let (outcome, message) = match job {
-        Job::Backup => last("backup").map_or((Outcome::Failed, String::new()), |run| {
+    let (outcome, message) = match (job, verb) {
+        (Job::Sync, Verb::SyncAck { plan }) => held::released(seen, plan),
+        (Job::Backup, _) => last("backup").map_or((Outcome::Failed, String::new()), |run| {
             let message = match &run.backup {
                 Some(backup) => format!("backup {backup}: {}", run.message),
                 None => run.message.clone(),
             };
             (run.outcome, message)
         }),
-        Job::Sync => match (seen.sync.last_outcome, &seen.sync.restored) {
+        (Job::Sync, _) => match (seen.sync.last_outcome, &seen.sync.restored) {
             (Some(Outcome::Unchanged), Some(held)) => {
                 (Outcome::Success, format!("backup {} stands here already", held.id))
             }
@@ -159,7 +182,7 @@ pub(super) fn ended(seen: &Snapshot, job: Job) -> (Outcome, String) {
                 (outcome.unwrap_or(Outcome::Failed), message)
             }
         },
-        Job::Activation | Job::Probe => (Outcome::Success, String::new()),
+        (Job::Activation | Job::Probe, _) => (Outcome::Success, String::new()),
     };
     match &seen.pause {
         Some(pause) => {
