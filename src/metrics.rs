@@ -309,6 +309,8 @@ mod tests {
             "peer_heartbeat_timestamp_seconds{peer=\"eu-1\",peer_role=\"primary\"} 1795196191",
             "promotion_running 0",
             "promotion_started_timestamp_seconds 0",
+            "rehearsal_failed_objects 0",
+            "rehearsal_last_success_timestamp_seconds 1795196105",
             "restored_backup_timestamp_seconds{set=\"credentials\"} 1795195800",
             "restored_backup_timestamp_seconds{set=\"resources\"} 1795195800",
             "role{role=\"primary\"} 0",

@@ -16,6 +16,8 @@ pub mod notice;
 pub mod pause;
 mod peer;
 pub mod problem;
+mod reason;
+pub mod rehearsal;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod verdict;
@@ -23,6 +25,7 @@ pub mod verification;
 pub mod words;
 
 pub use board::Board;
+pub use rehearsal::RehearsalFacts;
 pub use verification::VerifyFacts;
 
 use crate::object::Set;
@@ -417,6 +420,8 @@ pub struct SyncFacts {
     pub failed: BTreeMap<String, u64>,
     #[serde(default)]
     pub drift: DriftFacts,
+    #[serde(default)]
+    pub rehearsal: RehearsalFacts,
 }
 
 /// Restored objects that somebody else had changed, as the last full check found them.
@@ -461,6 +466,8 @@ pub struct PromotionFacts {
 /// The check that the primary is silent (or has handed over) carries this name: it alone may fail
 /// on a standby that is ready.
 pub const PRIMARY_SILENT: &str = "primary silent";
+/// The check of this name warns and refuses nothing.
+pub const REHEARSED: &str = "activation set tried on this hub";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -473,6 +480,13 @@ pub struct Check {
     pub ok: bool,
     pub why: String,
     pub hint: Option<String>,
+}
+
+impl Check {
+    /// A promotion is refused because of it.
+    pub fn refuses(&self) -> bool {
+        !self.ok && self.name != REHEARSED
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -353,13 +353,14 @@ impl Made {
         Ok(())
     }
 
-    pub(super) async fn execute(&self, how: How) -> Report {
+    pub(super) async fn execute(&self, dry_run: bool) -> Report {
         let Self { target, open, picked, namespaces, present, existing, checked, .. } = self;
         let mut restored: Restored = steps::restored(picked, present, *existing);
         let (open, names) = (open.clone(), namespaces.clone());
         let targets = picked.targets.clone();
         let run = Run {
-            how,
+            how: How::Once,
+            dry_run,
             applied: None,
             client: &target.client,
             contents: &picked.contents,

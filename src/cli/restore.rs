@@ -8,7 +8,6 @@ use super::render_plan::{self, Outcome};
 use super::stored::{progress, show};
 use super::{Global, prune};
 use crate::object::Set;
-use crate::restore::How;
 use crate::restore::once::saved::Saved;
 use crate::restore::once::steps::{Act, Existing, only_after_others};
 use crate::status::words::plural;
@@ -167,10 +166,9 @@ async fn run(global: &Global, run: Running) -> Result<(), Failure> {
         prune::confirm(run.yes, &question, &same_with("--yes"))?;
         made.still_may_write().await?;
     }
-    let how = if rehearsal { How::Rehearsal } else { How::Once };
     progress(global, &format!("writing {}", plural(count - untried.len(), "object", "objects")));
     made.leave_out(&untried)?;
-    let report = made.execute(how).await;
+    let report = made.execute(rehearsal).await;
     let written: HashSet<_> = made.checked.plan().writes.iter().map(|write| &write.key).collect();
     let refused = report.refused.iter().filter(|item| written.contains(&item.key));
     let mut failed: Vec<_> = report.failed.iter().chain(refused).collect();

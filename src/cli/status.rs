@@ -150,6 +150,7 @@ pub fn text(seen: &Seen, now: Timestamp) -> String {
     let facts = [
         ("storage", storage(snapshot, at)),
         ("keys", keys(snapshot)),
+        ("rehearsal", rehearsal(snapshot, at)),
         ("next", next(snapshot, at)),
     ];
     for (name, fact) in facts.into_iter().filter(|(_, fact)| !fact.is_empty()) {
@@ -286,6 +287,14 @@ fn keys(snapshot: &Snapshot) -> String {
     }
 }
 
+fn rehearsal(snapshot: &Snapshot, now: Timestamp) -> String {
+    let facts = &snapshot.sync.rehearsal;
+    match (snapshot.role, facts.last_attempt_at) {
+        (Some(Role::Passive), Some(at)) => format!("{}, {} ago", facts.sentence(), age_of(at, now)),
+        _ => String::new(),
+    }
+}
+
 fn next(snapshot: &Snapshot, now: Timestamp) -> String {
     let (what, at) = match snapshot.role {
         Some(Role::Primary) => ("backup", snapshot.backup.next_run_at),
@@ -331,6 +340,7 @@ activation   20261120-173000-42  held back           7m         51,422  restored
 
 storage   s3://hub-dr/eu-hubs/  ok 38ms, clock skew 0.1s, 48 backups, since 2026-10-22 17:37Z, last verify 6h ago
 keys      2 known, newest backup opens
+rehearsal 51,422 objects tried, none was refused, 2m ago
 next      sync in 2m50s · verify in 18h
 "
         );

@@ -228,6 +228,14 @@ pub(super) async fn sync(
         s.sync.drift = drift;
     });
     surface::show_sync(&shared, &backup, &result, at, seconds);
+    let through = match &result {
+        Ok(Synced::Nothing) => true,
+        Ok(Synced::Restored(report)) => report.stopped.is_none(),
+        Err(_) => false,
+    };
+    if through && let Some(facts) = standby.rehearse(&cancel).await {
+        shared.board.update(|s| s.sync.rehearsal = facts);
+    }
     match result {
         Ok(Synced::Nothing) => JobResult::Done,
         Ok(Synced::Restored(report)) if report.is_complete() => JobResult::Done,

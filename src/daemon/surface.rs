@@ -106,7 +106,8 @@ pub(super) fn show_request(board: &Board, request: &Request, now: Timestamp) {
 
 /// `false`: it is not durable yet.
 pub(super) async fn publish_now(shared: &Shared) -> bool {
-    match shared.publisher.publish(&shared.board.read(), crate::clock::now()).await {
+    let snapshot = Box::new(shared.board.read());
+    match shared.publisher.publish(&snapshot, crate::clock::now()).await {
         Ok(Published::Written | Published::Kept) => {
             shared.board.update(|s| {
                 s.kubernetes_error = None;

@@ -8,7 +8,7 @@ use crate::object::Set;
 use crate::status::problem::{Problem, Severity, promote_command};
 use crate::status::verdict::{Level, verdict};
 use crate::status::words::{age_of, bytes, count, full, moment, span_of, until};
-use crate::status::{Check, Outcome, PRIMARY_SILENT, Role, Snapshot};
+use crate::status::{Check, Outcome, PRIMARY_SILENT, RehearsalFacts, Role, Snapshot};
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -195,6 +195,9 @@ fn checklist(snapshot: &Snapshot) -> Markup {
 /// That the primary is alive keeps a standby from being promoted, but it is no flaw of the standby.
 fn a_check(check: &Check) -> Markup {
     let (class, mark, word) = match (check.ok, check.name == PRIMARY_SILENT) {
+        (false, false) if !check.refuses() => {
+            ("no", "✘", " – a warning, nothing is refused for it")
+        }
         (true, _) => ("ok", "✔", ""),
         (false, true) => ("waits", "○", " not yet"),
         (false, false) => ("no", "✘", " not met"),
@@ -407,9 +410,9 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Markup {
                             dt { "Due by" } dd { (snapshot.backup.deadline_at.map_or("–".to_owned(), full)) }
                         },
                         Some(Role::Passive) => {
-                            dt { "Next sync" }
-                            dd { (next(snapshot.sync.next_run_at, now)) (paused(snapshot, now)) }
+                            dt { "Next sync" } dd { (next(snapshot.sync.next_run_at, now)) (paused(snapshot, now)) }
                             dt { "Due by" } dd { (snapshot.sync.deadline_at.map_or("–".to_owned(), full)) }
+                            dt { "Activation set" } dd { (rehearsed(&snapshot.sync.rehearsal, now)) }
                         },
                         Some(Role::Promoting | Role::Fenced) | None => {},
                     }
@@ -421,6 +424,11 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Markup {
             }
         }
     }
+}
+
+fn rehearsed(facts: &RehearsalFacts, now: Timestamp) -> String {
+    let ago = facts.last_attempt_at.map(|at| format!(", {} ago", age_of(at, now)));
+    format!("{}{}", facts.sentence(), ago.unwrap_or_default())
 }
 
 fn verified(snapshot: &Snapshot, now: Timestamp) -> Markup {

@@ -418,6 +418,18 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
                 .map(|set| (set.name(), time(sync.restored.as_ref().map(|held| held.at)))),
         ),
     ];
+    if sync.rehearsal.last_attempt_at.is_some() {
+        all.push(one(
+            "understudy_rehearsal_last_success_timestamp_seconds",
+            "When the activation set was last tried on this hub and nothing was refused.",
+            time(sync.rehearsal.last_success_at),
+        ));
+        all.push(one(
+            "understudy_rehearsal_failed_objects",
+            "Objects of the activation set that this hub refused in the last rehearsal.",
+            number(sync.rehearsal.failed_objects()),
+        ));
+    }
     let paused = snapshot.pause.is_some();
     all.push(one(
         "understudy_sync_paused",

@@ -1,7 +1,7 @@
 //! Pure: the preconditions of a promotion, each with what speaks for or against it and what helps.
 
 use super::machine::Fence;
-use crate::status::{Check, PRIMARY_SILENT};
+use crate::status::{Check, PRIMARY_SILENT, REHEARSED, RehearsalFacts};
 use std::time::Duration;
 
 /// What is known when the list is made.
@@ -27,13 +27,21 @@ pub struct Known {
     pub primary_silence: Duration,
     /// The key, not held here, under which the primary shows signs of life.
     pub unread_key: Option<String>,
+    pub rehearsal: RehearsalFacts,
     /// The operator vouches for the primary's death, with a reason.
     pub forced: bool,
 }
 
 /// All of them, in the order in which people read them; nothing is left out when one fails.
 pub fn checklist(known: &Known) -> Vec<Check> {
-    vec![storage(known), fence(known), backup(known), age(known), silence(known)]
+    vec![
+        storage(known),
+        fence(known),
+        backup(known),
+        age(known),
+        rehearsed(&known.rehearsal),
+        silence(known),
+    ]
 }
 
 fn check(name: &str, reason: &str, ok: bool, why: String, hint: Option<String>) -> Check {
@@ -102,6 +110,21 @@ fn age(known: &Known) -> Check {
     )
 }
 
+/// What this hub does not take is named and refuses nothing: in a disaster most of a fleet is better
+/// than none of it.
+fn rehearsed(facts: &RehearsalFacts) -> Check {
+    let hint = if facts.failed.is_empty() {
+        "it is tried after the next sync"
+    } else {
+        "mend what refuses it on this hub; a promotion now would go on without these objects"
+    };
+    let mut why = facts.sentence();
+    if let Some(first) = facts.named.first() {
+        why = format!("{why}, such as {first}");
+    }
+    check(REHEARSED, "RehearsalFailed", facts.is_clean(), why, Some(hint.to_owned()))
+}
+
 fn silence(known: &Known) -> Check {
     let Known { primary, silent_for, primary_silence, forced, hub, namespace, .. } = known;
     let ok = *forced || (silent_for >= primary_silence && known.unread_key.is_none());
@@ -145,11 +168,16 @@ mod tests {
             silent_for: Duration::from_mins(2),
             primary_silence: Duration::from_mins(1),
             unread_key: None,
+            rehearsal: RehearsalFacts {
+                last_attempt_at: Some(jiff::Timestamp::UNIX_EPOCH),
+                ..RehearsalFacts::default()
+            },
             forced: false,
         };
         change(&mut known);
         let list = checklist(&known);
         assert!(list.iter().all(|check| !check.why.is_empty() && check.ok == check.hint.is_none()));
+        assert!(list.iter().all(|check| check.refuses() == (!check.ok && check.name != REHEARSED)));
         list.into_iter().filter(|check| !check.ok).map(|check| check.reason).collect()
     }
 

@@ -316,7 +316,7 @@ fn decide_request(
         }
         Fence::Proven | Fence::Unfenced => {}
     }
-    match facts.checklist.iter().find(|check| !check.ok) {
+    match facts.checklist.iter().find(|check| check.refuses()) {
         Some(check) => {
             refuse(&check.reason, check.why.clone(), check.hint.as_deref().unwrap_or_default())
         }
@@ -335,6 +335,7 @@ fn refusal(reason: &str, message: &str, hint: &str) -> Frozen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::REHEARSED;
 
     fn request(expected_epoch: u64) -> Request {
         Request { id: "r".to_owned(), expected_epoch, trigger: Trigger::Signal, forced: None }
@@ -394,6 +395,10 @@ mod tests {
             *journal(f) = JournalFacts::default();
         });
         check("it is promoted", Requested, &term(4), |f| f.request = Some(request(3)));
+        check("it is promoted although a warning stands", Requested, &term(4), |f| {
+            f.request = Some(request(3));
+            f.checklist = vec![Check { name: REHEARSED.to_owned(), ..failed("RehearsalFailed") }];
+        });
         check("the storage went away", Requested, &Action::Wait, |f| {
             f.request = Some(request(3));
             f.storage_up = false;

@@ -67,8 +67,6 @@ pub enum How {
     Sync,
     /// A person's: each object as the plan saw it or not at all, and nobody's afterwards.
     Once,
-    /// As `Once`, but the API server is asked to change nothing.
-    Rehearsal,
 }
 
 /// All that an execution needs beside its plan.
@@ -81,6 +79,9 @@ pub struct Run<'a> {
     pub kinds: &'a Kinds,
     pub policy: &'a Policy,
     pub max_in_flight: usize,
+    /// Everything is sent so that the server tries it and writes nothing, once each. `restored` then
+    /// tells what it would hold.
+    pub dry_run: bool,
     pub cancel: &'a CancellationToken,
     pub guard: Guard<'a>,
     pub source: Source,
@@ -114,7 +115,7 @@ pub(super) struct Progress<'a> {
 
 pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) -> Report {
     let plan = checked.plan();
-    let hub = Hub::new(run.client, run.max_in_flight, run.cancel).doing(run.how);
+    let hub = Hub::new(run.client, run.max_in_flight, run.cancel).doing(run.how, run.dry_run);
     let context = Context { run, hub, index: OwnerIndex::new(run.contents) };
     let mut progress = Progress {
         restored,
@@ -129,7 +130,8 @@ pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) 
     };
 
     let mut todo = plan.writes.clone();
-    for pass in 0..PASSES {
+    let passes = if run.dry_run { 1 } else { PASSES };
+    for pass in 0..passes {
         if pass > 0 {
             todo = next_pass(&context, &mut progress, plan);
         }
@@ -201,9 +203,8 @@ async fn write_all<'a>(context: &'a Context<'a>, progress: &mut Progress<'_>, wr
         if progress.report.stopped.is_some() {
             return;
         }
-        let new = progress.report.count(Done::Created) > created;
-        let kept = context.run.how != How::Rehearsal;
-        if class == Class::CustomResourceDefinitions && new && kept {
+        let new = progress.report.count(Done::Created) > created && !context.run.dry_run;
+        if class == Class::CustomResourceDefinitions && new {
             let established = established(context, progress, wave);
             if context.run.cancel.run_until_cancelled(established).await.is_none() {
                 return progress.stop("the restore was interrupted");

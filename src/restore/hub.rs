@@ -13,7 +13,7 @@ use crate::kube_client::{self, KubeError, layer};
 use crate::object::ObjectKey;
 use crate::retry::{self, Class, Next};
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, Uri};
 use serde::{Deserialize, Deserializer};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -37,11 +37,15 @@ const JSON: &str = "application/json";
 const METADATA: &str =
     "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io,application/json";
 const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+/// The server does everything but write.
+const DRY_RUN: &str = "dryRun=All";
 
 pub(super) struct Hub<'a> {
     client: &'a kube::Client,
     cancel: &'a CancellationToken,
     how: How,
+    /// Nothing that is sent changes anything.
+    dry_run: bool,
     governor: Mutex<Governor>,
     mutations: AtomicU64,
     /// Attempts since the server last said anything.
@@ -113,15 +117,19 @@ impl<'a> Hub<'a> {
     ) -> Self {
         let governor = Mutex::new(Governor::new(max_in_flight));
         let (mutations, silent) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Self { client, cancel, how: How::Sync, governor, mutations, silent }
+        Self { client, cancel, how: How::Sync, dry_run: false, governor, mutations, silent }
     }
 
-    pub(super) fn doing(self, how: How) -> Self {
-        Self { how, ..self }
+    pub(super) fn doing(self, how: How, dry_run: bool) -> Self {
+        Self { how, dry_run, ..self }
     }
 
     pub(super) fn how(&self) -> How {
         self.how
+    }
+
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
     }
 
     /// How many requests may be in flight now.
@@ -175,9 +183,8 @@ impl<'a> Hub<'a> {
                 (Method::PATCH, path, "application/json-patch+json")
             }
         };
-        let dry_run = if self.how == How::Rehearsal { "&dryRun=All" } else { "" };
         // The manager names us in `managedFields`.
-        let url = format!("{path}?fieldManager={MANAGER}&fieldValidation={validation}{dry_run}");
+        let url = format!("{path}?fieldManager={MANAGER}&fieldValidation={validation}");
         let object: Object = self.read(request(method, url, METADATA, content_type, body)?).await?;
         Ok(object.metadata)
     }
@@ -193,7 +200,7 @@ impl<'a> Hub<'a> {
 
     /// The whole object.
     pub(super) async fn get(&self, key: &ObjectKey, version: &str) -> Result<Bytes, KubeError> {
-        self.send(&get(key.url_path(version), JSON)?).await
+        self.send(get(key.url_path(version), JSON)?).await
     }
 
     /// Whether the object still stands, being deleted.
@@ -204,7 +211,7 @@ impl<'a> Hub<'a> {
         options: Bytes,
     ) -> Result<bool, KubeError> {
         let path = key.url_path(version);
-        let answer = self.send(&request(Method::DELETE, path, METADATA, JSON, options)?).await?;
+        let answer = self.send(request(Method::DELETE, path, METADATA, JSON, options)?).await?;
         // What is gone at once is answered with a `Status`, or as it was.
         let object = serde_json::from_slice::<Object>(&answer);
         Ok(object.is_ok_and(|object| object.metadata.deletion_timestamp.is_some()))
@@ -224,15 +231,22 @@ impl<'a> Hub<'a> {
         &self,
         request: Request<Bytes>,
     ) -> Result<T, KubeError> {
-        let answer = self.send(&request).await?;
+        let verb = layer::verb(request.method(), request.uri());
+        let path = request.uri().path().to_owned();
+        let answer = self.send(request).await?;
         serde_json::from_slice(&answer).map_err(|source| KubeError::Unreadable {
-            verb: layer::verb(request.method(), request.uri()),
-            path: request.uri().path().to_owned(),
+            verb,
+            path,
             source,
         })
     }
 
-    async fn send(&self, request: &Request<Bytes>) -> Result<Bytes, KubeError> {
+    /// Every request passes here, so no write of a dry run can be sent as a write.
+    async fn send(&self, mut request: Request<Bytes>) -> Result<Bytes, KubeError> {
+        if self.dry_run && request.method() != Method::GET {
+            *request.uri_mut() = dry(request.uri())?;
+        }
+        let request = &request;
         let attempt = || async {
             if request.method() != Method::GET {
                 self.mutations.fetch_add(1, Ordering::Relaxed);
@@ -279,6 +293,16 @@ impl<'a> Hub<'a> {
 fn complains(error: &KubeError) -> bool {
     let webhook = matches!(error, KubeError::Api(error) if error.webhook);
     error.class() == Class::Transient && !webhook
+}
+
+fn dry(uri: &Uri) -> Result<Uri, KubeError> {
+    let more = if uri.query().is_some() { '&' } else { '?' };
+    let url = format!("{uri}{more}{DRY_RUN}");
+    url.parse().map_err(|e: http::uri::InvalidUri| KubeError::Transport {
+        verb: "address",
+        path: url,
+        source: e.into(),
+    })
 }
 
 fn get(url: String, accept: &'static str) -> Result<Request<Bytes>, KubeError> {
@@ -354,6 +378,37 @@ mod tests {
         let away = r#"{"message":"Internal error occurred: failed calling webhook \"w\""}"#;
         let answers: &[(u16, &str)] = Box::leak(Box::new([(500, away)]));
         check(answers, (Some(500), 1, 9), &CancellationToken::new()).await;
+    }
+
+    #[tokio::test]
+    async fn in_a_dry_run_every_request_that_would_change_something_says_so() {
+        let never = CancellationToken::new();
+        let seen = std::sync::Arc::new(Mutex::new(vec![]));
+        let log = seen.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            log.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
+            let answer = http::Response::new(Body::from(CREATED.as_bytes().to_vec()));
+            std::future::ready(Ok::<_, std::io::Error>(answer))
+        });
+        let client = kube::Client::new(service, "default");
+        let key = key("/secrets/ns/a");
+        for dry_run in [true, false] {
+            let hub = Hub::new(&client, 1, &never).doing(How::Sync, dry_run);
+            hub.metadata(&key, "v1").await.unwrap();
+            for how in [Write::Create, Write::Replace, Write::Merge] {
+                hub.write(how, &key, "v1", Bytes::new()).await.unwrap();
+            }
+            hub.delete(&key, "v1", Bytes::new()).await.unwrap();
+            let seen = std::mem::take(&mut *seen.lock().unwrap());
+            let (reads, writes): (Vec<_>, Vec<_>) =
+                seen.iter().partition(|request| request.starts_with("GET "));
+            assert_eq!((reads.len(), writes.len()), (1, 4), "{seen:?}");
+            let marked = |request: &String| {
+                request.ends_with("&dryRun=All") || request.ends_with("/a?dryRun=All")
+            };
+            assert!(writes.iter().all(|request| marked(request) == dry_run), "{writes:?}");
+            assert!(!reads.iter().any(|request| marked(request)), "{reads:?}");
+        }
     }
 
     #[tokio::test]

@@ -32,6 +32,7 @@ pub mod plan;
 pub mod policy;
 pub mod prune;
 pub mod recheck;
+pub mod rehearsal;
 mod remove;
 pub mod report;
 mod wave;

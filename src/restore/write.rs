@@ -86,7 +86,7 @@ pub(super) async fn write<'a>(
     policy: &Policy,
     job: Job<'a>,
 ) -> (&'a ObjectKey, Outcome) {
-    if matches!(hub.how(), How::Once | How::Rehearsal) {
+    if hub.how() == How::Once {
         return (job.key, once::write(hub, &job).await);
     }
     let outcome = match Parts::of(job.key, &job.object) {
@@ -95,7 +95,9 @@ pub(super) async fn write<'a>(
             let uids = linked(&parts, &job.links);
             let mark = Mark::new(&job.entry.digest, job.entry.set, stripped(&uids));
             let mut form = Form { parts, uids, mark, pair: &policy.pair };
-            let status = form.parts.status().filter(|_| policy.keeps_status(job.key));
+            // Nothing stands there in a dry run to which a status could be given.
+            let keeps = !hub.is_dry_run() && policy.keeps_status(job.key);
+            let status = form.parts.status().filter(|_| keeps);
             if status.is_some() {
                 form.mark = mark.unfinished();
             }
@@ -199,8 +201,14 @@ async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, form: &mut Form<'_
             }
             Err(error) if let Some(uid) = to_recreate(&error, &step, policy, key) => {
                 let deleted = hub.delete(key, version, orphaning(uid)).await;
+                let (mark, uid, resource_version) = (Some(form.mark), uid.into(), Box::default());
                 return match deleted {
                     Err(error) if !error.is_not_found() => failure(&error, key, job.entry.set),
+                    // It still stands there, so its creation cannot be tried.
+                    Ok(_) if hub.is_dry_run() => {
+                        let known = Known { standing, mark, uid, resource_version };
+                        Outcome::Written(done, known)
+                    }
                     Ok(_) | Err(_) => Outcome::Gone("it is created anew".to_owned()),
                 };
             }

@@ -4,154 +4,11 @@
 //! The same list feeds the verdict, the conditions, the page and the exit code, so that no two of
 //! them can disagree. The reason word is at once the Event reason and the stem of the alert's name.
 
-use super::words::{age_of, clock, plural, span};
-use super::{DriftFacts, Outcome, PRIMARY_SILENT, Role, Snapshot, Standby, words::seconds_between};
+pub use super::reason::Reason;
+use super::words::{age_of, clock, plural, seconds_between, span};
+use super::{DriftFacts, Outcome, PRIMARY_SILENT, Role, Snapshot, Standby, rehearsal};
 use jiff::Timestamp;
 use serde::Serialize;
-
-/// The closed list of reasons: conditions, problems and refusals use these words and no others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
-    BackupCurrent,
-    BackupDamaged,
-    BackupFailed,
-    BackupOverdue,
-    BackupPartial,
-    BackupPaused,
-    BackupSuspect,
-    ConfigRejected,
-    ConfigValid,
-    DataTooOld,
-    DiscoveryFailed,
-    Drift,
-    Fenced,
-    Frozen,
-    HubReplaced,
-    InSync,
-    JournalFork,
-    JournalHole,
-    JunkRecord,
-    KeyMissing,
-    KeysAvailable,
-    KubernetesUnavailable,
-    LoopStalled,
-    NoBackup,
-    NoConflict,
-    NoReadyStandby,
-    NotPassive,
-    NotPrimary,
-    NotPromotable,
-    NotPromoting,
-    PrimaryAlive,
-    PrimarySilent,
-    PrimaryUnknown,
-    Promotable,
-    PromotionFailed,
-    PromotionRefused,
-    Promoting,
-    PruneHeld,
-    Rewound,
-    ShrinkRefused,
-    Starting,
-    StorageAvailable,
-    StorageNotAtomic,
-    StorageUnavailable,
-    SyncFailed,
-    SyncOverdue,
-    SyncPartial,
-    SyncPaused,
-    Unfenced,
-    UnknownRecord,
-    Verified,
-    VerifyDamaged,
-    VerifyStale,
-    WriterConflict,
-}
-
-impl Reason {
-    /// Every reason; the documentation lists them from here.
-    pub const ALL: [Reason; 54] = {
-        use Reason as R;
-        [
-            R::BackupCurrent,
-            R::BackupDamaged,
-            R::BackupFailed,
-            R::BackupOverdue,
-            R::BackupPartial,
-            R::BackupPaused,
-            R::BackupSuspect,
-            R::ConfigRejected,
-            R::ConfigValid,
-            R::DataTooOld,
-            R::DiscoveryFailed,
-            R::Drift,
-            R::Fenced,
-            R::Frozen,
-            R::HubReplaced,
-            R::InSync,
-            R::JournalFork,
-            R::JournalHole,
-            R::JunkRecord,
-            R::KeyMissing,
-            R::KeysAvailable,
-            R::KubernetesUnavailable,
-            R::LoopStalled,
-            R::NoBackup,
-            R::NoConflict,
-            R::NoReadyStandby,
-            R::NotPassive,
-            R::NotPrimary,
-            R::NotPromotable,
-            R::NotPromoting,
-            R::PrimaryAlive,
-            R::PrimarySilent,
-            R::PrimaryUnknown,
-            R::Promotable,
-            R::PromotionFailed,
-            R::PromotionRefused,
-            R::Promoting,
-            R::PruneHeld,
-            R::Rewound,
-            R::ShrinkRefused,
-            R::Starting,
-            R::StorageAvailable,
-            R::StorageNotAtomic,
-            R::StorageUnavailable,
-            R::SyncFailed,
-            R::SyncOverdue,
-            R::SyncPartial,
-            R::SyncPaused,
-            R::Unfenced,
-            R::UnknownRecord,
-            R::Verified,
-            R::VerifyDamaged,
-            R::VerifyStale,
-            R::WriterConflict,
-        ]
-    };
-
-    /// The word itself, as in `kubectl get hub` and in Events.
-    pub fn word(self) -> String {
-        format!("{self:?}")
-    }
-
-    /// A word that a stage wrote; `otherwise` when it is not one of the list.
-    pub fn from_word(word: &str, otherwise: Reason) -> Reason {
-        Reason::ALL.into_iter().find(|reason| reason.word() == word).unwrap_or(otherwise)
-    }
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Debug::fmt(self, f)
-    }
-}
-
-impl Serialize for Reason {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -415,7 +272,7 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
     found.extend(super::held::problem(sync));
     found.extend(drift(&sync.drift));
     found.extend(super::newest::problems(snapshot));
-    found.extend(data_age(snapshot, now));
+    found.extend(data_age(snapshot, now).into_iter().chain(rehearsal::problem(&sync.rehearsal)));
     found.extend(checklist(snapshot, &found));
     if let Some(peer) = snapshot.primary_peer().filter(|peer| peer.silent) {
         found.push(warning(
@@ -445,7 +302,7 @@ fn checklist(snapshot: &Snapshot, found: &[Problem]) -> Vec<Problem> {
         .promotion
         .checklist
         .iter()
-        .filter(|check| !check.ok && check.name != PRIMARY_SILENT)
+        .filter(|check| check.refuses() && check.name != PRIMARY_SILENT)
         .map(|check| {
             let message = format!("{}: {}", check.name, check.why);
             critical(Reason::NotPromotable, message, check.hint.clone())
@@ -489,22 +346,5 @@ pub fn promote_command(snapshot: &Snapshot, forced: bool) -> String {
         )
     } else {
         format!("{command} understudy.dev/promote={hub}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_reason_is_listed_once_and_reads_back() {
-        let mut words: Vec<String> = Reason::ALL.iter().map(|reason| reason.word()).collect();
-        for (reason, word) in Reason::ALL.iter().zip(&words) {
-            assert_eq!(Reason::from_word(word, Reason::Frozen), *reason);
-        }
-        assert_eq!(Reason::from_word("Nonsense", Reason::Frozen), Reason::Frozen);
-        words.sort();
-        words.dedup();
-        assert_eq!(words.len(), Reason::ALL.len());
     }
 }

@@ -139,6 +139,9 @@ pub(crate) fn passive() -> Snapshot {
     s.sync.next_run_at = Some(ago(-170));
     s.sync.deadline_at = Some(ago(-470));
     s.sync.restored = s.newest.clone();
+    s.sync.rehearsal.last_attempt_at = Some(ago(127));
+    s.sync.rehearsal.last_success_at = Some(ago(127));
+    s.sync.rehearsal.tried = 51_422;
     s.promotion.checklist = vec![
         check("hub is passive", true, "since 9 days"),
         check("storage reachable", true, "38ms, conditional writes hold"),

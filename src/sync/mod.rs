@@ -5,6 +5,7 @@
 //! next full check. The activation set is fetched and opened too, but restored only under an own term.
 
 mod drift;
+mod rehearsal;
 
 use crate::capture::discovery;
 use crate::config::settings::Settings;
@@ -36,6 +37,7 @@ pub struct Standby {
     drift: drift::Watch,
     /// Deleted by us or others, and still there when last looked at.
     going: BTreeSet<ObjectKey>,
+    rehearsal: rehearsal::Memory,
     /// The backup that the hub holds without an error, and under which scope.
     clean: Option<(u64, Scope)>,
     checked: Option<Instant>,
@@ -86,6 +88,7 @@ impl Standby {
             trusted: false,
             drift: drift::Watch::default(),
             going: BTreeSet::new(),
+            rehearsal: rehearsal::Memory::default(),
             clean: None,
             checked: None,
             waiting: BTreeSet::new(),
@@ -230,6 +233,7 @@ impl Standby {
             kinds,
             policy: &self.policy,
             max_in_flight: self.settings.kubernetes.max_in_flight,
+            dry_run: false,
             cancel,
             guard,
             source: self.source(opened),

@@ -34,6 +34,7 @@ mod one_object_back;
 mod presets;
 mod prune_spares_foreign_objects;
 mod races;
+mod rehearsal;
 mod restart_resumes;
 mod restore_conflicts;
 mod restore_refusals;

@@ -204,6 +204,7 @@ impl Control {
             silent_for: self.shared.beats.silent_for(primary),
             primary_silence: silence,
             unread_key: self.shared.beats.unread_key(primary, silence),
+            rehearsal: snapshot.sync.rehearsal.clone(),
             forced: self.request.as_ref().is_some_and(|request| request.forced.is_some()),
         })
     }
