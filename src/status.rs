@@ -435,6 +435,19 @@ pub struct DriftFacts {
     pub contested: Vec<String>,
 }
 
+/// What a request demands besides the rules of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Guards {
+    /// In place of promotion.maxDataAge.
+    #[schemars(with = "Option<i64>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_data_age_seconds: Option<u64>,
+    /// It starts from this backup or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_backup: Option<String>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PromotionFacts {
@@ -446,6 +459,7 @@ pub struct PromotionFacts {
     pub expected_epoch: Option<u64>,
     /// The operator's reason, when the request vouches for the primary's death.
     pub forced: Option<String>,
+    pub guards: Guards,
     pub outcome: Option<Outcome>,
     /// `Requested`, `TermHeld`, `CaughtUp`, `Activating`, `Activated`, `Primary`
     pub phase: Option<String>,

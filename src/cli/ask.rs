@@ -10,7 +10,7 @@ use crate::kube_status::ask::{self, Answer, Ask, Verb};
 use std::time::Duration;
 
 /// Between two looks at the answer of the daemon.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 
 /// A daemon that runs takes a request within a second or two. One that nobody takes is left from a
 /// time when none ran: a newer one may take its place.
@@ -39,7 +39,9 @@ pub(super) async fn ask_because(
     let client = run::client(global).await?;
     let id = format!("{:032x}", crate::clock::random());
     let (namespace, name) = (&global.home(), &settings.hub.name);
-    place(&client, namespace, name, &Ask { id: id.clone(), verb, reason }).await?;
+    let text = serde_json::to_string(&Ask { id: id.clone(), verb, reason })
+        .expect("a request is plain data");
+    place(&client, namespace, name, ask::REQUEST, &text).await?;
     let Some(patience) = patience else {
         println!("asked {name}");
         return Ok(());
@@ -64,19 +66,20 @@ pub(super) async fn ask_because(
 }
 
 /// Two commands at once are two requests: the second waits until the first was taken.
-async fn place(
+pub(super) async fn place(
     client: &kube::Client,
     namespace: &str,
     name: &str,
-    request: &Ask,
+    annotation: &str,
+    request: &str,
 ) -> Result<(), Failure> {
     let started = crate::clock::monotonic();
     loop {
         let late = crate::clock::monotonic() - started >= TAKEN_WITHIN;
         let hub = kube_status::load(client, namespace, name).await?;
-        let version = hub.as_ref().and_then(ask::free).filter(|_| !late);
+        let version = hub.as_ref().and_then(|hub| ask::free(hub, annotation)).filter(|_| !late);
         let may = version.is_some() || late || hub.is_none();
-        if may && ask::ask(client, namespace, name, request, version).await? {
+        if may && ask::ask(client, namespace, name, (annotation, request), version).await? {
             return Ok(());
         }
         tokio::time::sleep(AGAIN).await;
@@ -95,5 +98,5 @@ fn told(answer: Answer, output: Output) -> Result<(), Failure> {
         "refused" => Code::Refused,
         _ => Code::Failed,
     };
-    Err(Failure::new(code, answer.message))
+    Err(Failure { hint: answer.hint, ..Failure::new(code, answer.message) })
 }

@@ -19,6 +19,7 @@ pub mod keys;
 mod once;
 mod opened;
 mod pause;
+mod promote;
 mod prune;
 pub mod render;
 pub mod render_backup;
@@ -28,6 +29,7 @@ mod render_explain;
 pub mod render_keys;
 pub mod render_object;
 mod render_plan;
+pub mod render_promote;
 pub mod render_storage;
 mod render_survey;
 pub mod render_sweep;
@@ -120,6 +122,8 @@ enum Verb {
     /// What a passive hub does: follow the primary now, or not for a while; release a held prune
     #[command(subcommand)]
     Sync(pause::Sync),
+    /// Make this passive hub the primary; what must hold is shown first
+    Promote(promote::Promote),
     /// The storage: is it fit, what does it hold; works with both clusters dead
     #[command(subcommand)]
     Storage(Storage),
@@ -331,6 +335,7 @@ impl Verb {
             Verb::Backup(Backup::Resume(patience)) => pause::backup_again(global, patience).await,
             Verb::Sync(verb) => pause::sync(global, verb).await,
             Verb::Restore(restore) => restore::restore(global, restore).await,
+            Verb::Promote(how) => promote::promote(global, how).await,
             Verb::Storage(Storage::Check) => storage_check::check(global).await,
             Verb::Storage(Storage::Usage) => storage::usage(global).await,
             Verb::Storage(Storage::Ls { prefix }) => storage::ls(global, &prefix).await,

@@ -15,7 +15,7 @@ use super::{DaemonError, Nudge, PromotionAsked, Shared};
 use crate::backup::Primary;
 use crate::backup::sweeper::Wish;
 use crate::kube_status::ask::Ask;
-use crate::promotion::machine::{self, Action, Decision, Facts, Fence, Request, State};
+use crate::promotion::machine::{self, Action, Decision, Facts, Fence, Request, State, Trigger};
 use crate::repository::Repository;
 use crate::repository::journal::JournalError;
 use crate::repository::packs::PacksError;
@@ -140,10 +140,19 @@ impl Control {
         match nudge {
             Nudge::RunNow => self.timing.run_now(),
             Nudge::Ask(ask) => self.asked(ask).await,
-            Nudge::Promote(_) if self.request.is_some() => {}
-            Nudge::Promote(PromotionAsked { trigger, forced }) => {
-                let expected_epoch = self.shared.board.read().epoch;
-                let id = format!("{:032x}", crate::clock::random());
+            Nudge::Promote(PromotionAsked { named, .. }) if self.request.is_some() => {
+                let id = named.map(|named| named.id);
+                if let Some(id) = id.filter(|id| !self.request.iter().any(|r| r.id == *id)) {
+                    let message = "another promotion is under way already".to_owned();
+                    super::surface::answer(&self.shared, id, Outcome::Refused, message).await;
+                }
+            }
+            Nudge::Promote(PromotionAsked { trigger, forced, named, guards }) => {
+                let named = named.map(|named| (named.id, named.expected_epoch));
+                let (id, expected_epoch) = named.unwrap_or_else(|| {
+                    let id = format!("{:032x}", crate::clock::random());
+                    (id, self.shared.board.read().epoch)
+                });
                 tracing::info!(
                     trigger = trigger.name(),
                     id,
@@ -151,7 +160,7 @@ impl Control {
                     forced,
                     "promotion requested"
                 );
-                let request = Request { id, expected_epoch, trigger, forced };
+                let request = Request { id, expected_epoch, trigger, forced, guards };
                 super::surface::show_request(&self.shared.board, &request, crate::clock::now());
                 self.request = Some(request);
                 self.request_is_durable = false;
@@ -274,6 +283,7 @@ impl Control {
 
     async fn backup(&mut self) -> Next {
         self.request = None;
+        super::surface::settle_promotion(&self.shared.board, crate::clock::now());
         if self.work.is_none() {
             self.obey().await;
         }
@@ -350,7 +360,8 @@ impl Control {
     }
 
     fn refuse(&mut self, refusal: Frozen) -> Next {
-        if let Some(request) = self.request.take() {
+        let request = self.request.take();
+        if let Some(request) = &request {
             tracing::warn!(
                 id = request.id,
                 reason = refusal.reason,
@@ -360,7 +371,8 @@ impl Control {
             );
             self.shared.metrics.promotion(request.trigger, Outcome::Refused);
         }
-        super::surface::show_refusal(&self.shared, refusal);
+        let asked = request.filter(|request| request.trigger == Trigger::Cli);
+        super::surface::show_refusal(&self.shared, refusal, asked.map(|request| request.id));
         Next::Again
     }
 

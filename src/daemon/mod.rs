@@ -29,7 +29,7 @@ use crate::promotion::machine::Trigger;
 use crate::repository::keys::{KeyError, Keys};
 use crate::repository::storage::{Storage, StorageError};
 use crate::retry;
-use crate::status::{Board, Identity, Objectives, Snapshot};
+use crate::status::{Board, Guards, Identity, Objectives, Snapshot};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,6 +120,9 @@ enum Nudge {
 struct PromotionAsked {
     trigger: Trigger,
     forced: Option<String>,
+    /// None: an id is chosen here, and it is for the term in force.
+    named: Option<kube_status::request::Named>,
+    guards: Guards,
 }
 
 /// What every loop holds.
@@ -299,7 +302,12 @@ async fn follow_signals(
                     tracing::warn!("SIGUSR1 is ignored: promotion.signal is false");
                     continue;
                 }
-                Nudge::Promote(PromotionAsked { trigger: Trigger::Signal, forced: None })
+                Nudge::Promote(PromotionAsked {
+                    trigger: Trigger::Signal,
+                    forced: None,
+                    named: None,
+                    guards: Guards::default(),
+                })
             }
             Some(()) = signals.run_now.recv() => Nudge::RunNow,
             Some(()) = signals.hang_up.recv() => {

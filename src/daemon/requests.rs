@@ -3,7 +3,7 @@
 
 use super::surface::show_refusal;
 use super::{Nudge, PromotionAsked, Shared};
-use crate::kube_status::{self, Hub, ask, request};
+use crate::kube_status::{self, Hub, ask, request, request::Malformed};
 use crate::promotion::machine::Trigger;
 use crate::retry;
 use crate::status::Frozen;
@@ -41,18 +41,21 @@ async fn take_promotion(shared: &Shared, nudges: &mpsc::Sender<Nudge>, hub: &Hub
     let (namespace, name) = (&shared.place.namespace, &shared.settings.hub.name);
     match request::promotion_request(hub) {
         None => return,
-        Some(_) if !shared.settings.promotion.annotation => {
+        Some(asked) if !shared.settings.promotion.annotation => {
             let refusal = Frozen {
                 reason: "PromotionRefused".to_owned(),
                 message: "promotion.annotation is false".to_owned(),
                 hint: "send SIGUSR1 to the daemon".to_owned(),
             };
-            show_refusal(shared, refusal);
+            let named = asked.ok().and_then(|request| request.named);
+            show_refusal(shared, refusal, named.map(|named| named.id));
         }
         Some(Ok(request)) => {
-            let forced = request.forced.then(|| request.reason.unwrap_or_default());
-            shared.events.tell(EventReason::PromotionRequested, "asked for by the annotation");
-            let asked = PromotionAsked { trigger: Trigger::Annotation, forced };
+            let request::Request { forced, named, guards } = request;
+            let trigger = if named.is_some() { Trigger::Cli } else { Trigger::Annotation };
+            let told = format!("asked for by the {}", trigger.words());
+            shared.events.tell(EventReason::PromotionRequested, told);
+            let asked = PromotionAsked { trigger, forced, named, guards };
             if nudges.send(Nudge::Promote(asked)).await.is_err() {
                 return;
             }
@@ -60,12 +63,11 @@ async fn take_promotion(shared: &Shared, nudges: &mpsc::Sender<Nudge>, hub: &Hub
         Some(Err(malformed)) => {
             let hint = malformed.hint(namespace, name);
             tracing::warn!(error = %malformed, hint, "promotion refused");
-            let refusal = Frozen {
-                reason: "PromotionRefused".to_owned(),
-                message: malformed.to_string(),
-                hint,
-            };
-            show_refusal(shared, refusal);
+            let stale = matches!(malformed, Malformed::Replayed { .. });
+            let reason = if stale { "PromotionRequestStale" } else { "PromotionRefused" };
+            let message = malformed.to_string();
+            let refusal = Frozen { reason: reason.to_owned(), message, hint };
+            show_refusal(shared, refusal, None);
         }
     }
     clear(shared, hub, &request::PROMOTION).await;

@@ -2,6 +2,12 @@
 //! and HTTP.
 
 mod held;
+mod promotion;
+
+pub(super) use promotion::{
+    remembered_request, settle_promotion, show_activated, show_phase, show_refusal, show_request,
+    show_term,
+};
 
 use super::Shared;
 use super::jobs::{Timing, action_of};
@@ -12,14 +18,13 @@ use crate::kube_status::publisher::Outcome as Published;
 use crate::kube_status::{Hub, HubStatus};
 use crate::metrics::Metrics;
 use crate::object::Digest;
-use crate::promotion::machine::{Request, Trigger};
 use crate::repository::chain::{Backup, View};
 use crate::repository::layout::Mark;
 use crate::repository::record::HubId;
 use crate::restore::{Done, Report};
 use crate::retry;
-use crate::status::notice::{EventReason, notices};
-use crate::status::{Board, Frozen, MAX_BACKUPS, Outcome, Role, Run, Watermark};
+use crate::status::notice::notices;
+use crate::status::{Board, MAX_BACKUPS, Outcome, Role, Run, Watermark};
 use crate::sync::{SyncError, Synced};
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -57,6 +62,7 @@ pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str, verify_every: Du
         s.promotion.expected_epoch = promotion.expected_epoch;
         s.promotion.trigger = promotion.trigger;
         s.promotion.forced = promotion.forced;
+        s.promotion.guards = promotion.guards;
         s.promotion.phase = promotion.phase;
         s.promotion.started_at = promotion.started_at;
         s.promotion.finished_at = promotion.finished_at;
@@ -66,42 +72,9 @@ pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str, verify_every: Du
     });
 }
 
-/// The request that was accepted before this start and not carried out.
-pub(super) fn remembered_request(board: &Board) -> Option<Request> {
-    let promotion = board.read().promotion;
-    let waiting = promotion.running && promotion.phase.as_deref() == Some("Requested");
-    let (id, expected_epoch) =
-        promotion.request.filter(|_| waiting).zip(promotion.expected_epoch)?;
-    let trigger = if promotion.trigger.as_deref() == Some(Trigger::Annotation.name()) {
-        Trigger::Annotation
-    } else {
-        Trigger::Signal
-    };
-    Some(Request { id, expected_epoch, trigger, forced: promotion.forced })
-}
-
 pub(super) fn watermark(board: &Board) -> Option<Mark> {
     let Watermark { slot, digest } = board.read().watermark?;
     Some(Mark { slot, sha256: digest.parse::<Digest>().ok()? })
-}
-
-pub(super) fn show_request(board: &Board, request: &Request, now: Timestamp) {
-    board.update(|s| {
-        if holds_term(s.role) {
-            return;
-        }
-        s.promotion = crate::status::PromotionFacts {
-            running: true,
-            trigger: Some(request.trigger.name().to_owned()),
-            request: Some(request.id.clone()),
-            expected_epoch: Some(request.expected_epoch),
-            forced: request.forced.clone(),
-            phase: Some("Requested".to_owned()),
-            started_at: Some(now),
-            checklist: std::mem::take(&mut s.promotion.checklist),
-            ..Default::default()
-        };
-    });
 }
 
 /// `false`: it is not durable yet.
@@ -172,64 +145,6 @@ pub(super) fn show_view(board: &Board, view: &View, me: &HubId) {
     });
 }
 
-/// The term is ours: from here on a promotion only goes forward.
-pub(super) fn show_term(board: &Board, view: &View, now: Timestamp) {
-    board.update(|s| {
-        if s.promotion.request.is_none() {
-            return;
-        }
-        s.promotion.phase = Some("TermHeld".to_owned());
-        s.promotion.base = view.base.as_ref().map(|base| base.id());
-        let loss = view.base.as_ref().map(|base| now.duration_since(base.at).as_secs());
-        s.promotion.data_loss_seconds =
-            loss.map(|seconds| u64::try_from(seconds).unwrap_or_default());
-    });
-}
-
-pub(super) async fn show_phase(shared: &Shared, phase: &str, base: Option<String>) {
-    tracing::info!(phase, base, "promotion");
-    shared.board.update(|s| {
-        s.promotion.running = true;
-        s.promotion.phase = Some(phase.to_owned());
-        if base.is_some() {
-            s.promotion.base = base;
-        }
-    });
-    publish_now(shared).await;
-}
-
-pub(super) fn show_activated(shared: &Shared, report: &Report, at: Timestamp, seconds: f64) {
-    count_restored(shared, report);
-    name_failed(report);
-    let failed = report.count(Done::Failed) as u64;
-    let activated = (report.count(Done::Created) + report.count(Done::Updated)) as u64;
-    let outcome = if failed == 0 { Outcome::Success } else { Outcome::Partial };
-    tracing::info!(outcome = outcome.name(), activated, failed, seconds, "promotion finished");
-    let trigger = shared.board.update(|s| {
-        s.promotion.running = false;
-        s.promotion.phase = Some("Activated".to_owned());
-        s.promotion.outcome = Some(outcome);
-        s.promotion.finished_at = Some(crate::clock::now());
-        s.promotion.activated = activated;
-        let kinds = crate::sync::failed_by_kind(report).into_iter();
-        s.promotion.failed = kinds.map(|(kind, count)| format!("{count} {kind}")).collect();
-        s.add_run(Run {
-            what: "promotion".to_owned(),
-            at: s.promotion.started_at.unwrap_or(at),
-            seconds,
-            outcome,
-            backup: s.promotion.base.clone(),
-            changed: activated,
-            failed,
-            message: format!("{activated} activated"),
-        });
-        s.promotion.trigger.clone()
-    });
-    let annotation = trigger.as_deref() == Some(Trigger::Annotation.name());
-    let trigger = if annotation { Trigger::Annotation } else { Trigger::Signal };
-    shared.metrics.promotion(trigger, outcome);
-}
-
 /// Names stand in the log, which has readers that were let in; what is served over HTTP has counts.
 fn name_failed(report: &Report) {
     for item in report.failed.iter().take(MAX_NAMED) {
@@ -241,31 +156,6 @@ fn name_failed(report: &Report) {
             "further objects could not be restored"
         );
     }
-}
-
-pub(super) fn show_refusal(shared: &Shared, refusal: Frozen) {
-    let reason = if refusal.reason == "PromotionRequestStale" {
-        EventReason::PromotionRequestStale
-    } else {
-        EventReason::PromotionRefused
-    };
-    shared.events.tell(reason, format!("{}; {}", refusal.message, refusal.hint));
-    shared.board.update(|s| {
-        s.promotion.refused = Some(refusal);
-        if holds_term(s.role) {
-            return;
-        }
-        s.promotion.running = false;
-        s.promotion.phase = None;
-        s.promotion.outcome = Some(Outcome::Refused);
-        s.promotion.finished_at = Some(crate::clock::now());
-    });
-}
-
-/// A request that comes late, to a hub that was promoted already, must not wipe out the record of
-/// that promotion.
-fn holds_term(role: Option<Role>) -> bool {
-    matches!(role, Some(Role::Primary | Role::Promoting))
 }
 
 pub(super) fn show_schedule(
@@ -468,7 +358,7 @@ pub(super) async fn tell_events(shared: Shared, stop: CancellationToken) {
 
 pub(super) async fn answer(shared: &Shared, id: String, outcome: Outcome, message: String) {
     let outcome = outcome.name().to_owned();
-    shared.board.update(|s| s.add_answer(Answer { id, outcome, message }));
+    shared.board.update(|s| s.add_answer(Answer { id, outcome, message, hint: None }));
     publish_now(shared).await;
 }
 

@@ -96,6 +96,9 @@ pub struct Answer {
     /// success, partial, failed or refused.
     pub outcome: String,
     pub message: String,
+    /// What would help, a command where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// None: nobody asks. `Err`: what is written there is no request.
@@ -117,9 +120,10 @@ fn plain(reason: &str) -> String {
     reason.trim().chars().map(letter).take(MAX_REASON).collect()
 }
 
-/// The version of the `Hub` upon which a request may be written: no other one waits there.
-pub fn free(hub: &Hub) -> Option<&str> {
-    let taken = hub.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(REQUEST));
+/// The version of the `Hub` upon which a request may be written as `annotation`: no other one waits
+/// there.
+pub fn free<'h>(hub: &'h Hub, annotation: &str) -> Option<&'h str> {
+    let taken = hub.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(annotation));
     hub.metadata.resource_version.as_deref().filter(|_| !taken)
 }
 
@@ -129,11 +133,10 @@ pub async fn ask(
     client: &kube::Client,
     namespace: &str,
     name: &str,
-    ask: &Ask,
+    (annotation, text): (&str, &str),
     version: Option<&str>,
 ) -> Result<bool, HubError> {
-    let text = serde_json::to_string(ask).expect("a request is plain data");
-    let mut patch = json!({"metadata": {"annotations": {REQUEST: text}}});
+    let mut patch = json!({"metadata": {"annotations": {annotation: text}}});
     if let Some(version) = version {
         patch["metadata"]["resourceVersion"] = version.into();
     }

@@ -9,7 +9,7 @@ use crate::object::Set;
 use crate::status::conditions::{State, conditions};
 use crate::status::pause::Pause;
 use crate::status::problem::Reason;
-use crate::status::{Role, Run, Snapshot, Watermark};
+use crate::status::{Guards, Role, Run, Snapshot, Watermark};
 use jiff::Timestamp;
 use kube::{CustomResource, CustomResourceExt};
 use schemars::JsonSchema;
@@ -147,6 +147,7 @@ pub struct PromotionStatus {
     pub trigger: Option<String>,
     /// The operator's reason, when the request vouches for the primary's death.
     pub forced: Option<String>,
+    pub guards: Guards,
     pub phase: Option<String>,
     #[schemars(with = "Option<String>")]
     pub started_at: Option<Timestamp>,
@@ -344,6 +345,7 @@ fn promotion(snapshot: &Snapshot) -> Option<PromotionStatus> {
         expected_epoch: facts.expected_epoch,
         trigger: facts.trigger.clone(),
         forced: facts.forced.clone(),
+        guards: facts.guards.clone(),
         phase: facts.phase.clone(),
         started_at: facts.started_at,
         finished_at: facts.finished_at,

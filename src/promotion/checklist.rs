@@ -21,6 +21,8 @@ pub struct Known {
     /// Age of the newest usable backup by the storage's own clock. `None`: not known.
     pub data_age: Option<Duration>,
     pub max_data_age: Duration,
+    /// The backup from which the request wants to start.
+    pub expected: Option<String>,
     pub primary: String,
     /// How long the primary's heartbeat has not changed, by this hub's own clock.
     pub silent_for: Duration,
@@ -34,14 +36,10 @@ pub struct Known {
 
 /// All of them, in the order in which people read them; nothing is left out when one fails.
 pub fn checklist(known: &Known) -> Vec<Check> {
-    vec![
-        storage(known),
-        fence(known),
-        backup(known),
-        age(known),
-        rehearsed(&known.rehearsal),
-        silence(known),
-    ]
+    let mut list = vec![storage(known), fence(known), backup(known), age(known)];
+    list.extend(expected(known));
+    list.extend([rehearsed(&known.rehearsal), silence(known)]);
+    list
 }
 
 fn check(name: &str, reason: &str, ok: bool, why: String, hint: Option<String>) -> Check {
@@ -106,8 +104,29 @@ fn age(known: &Known) -> Check {
         "DataTooOld",
         ok,
         why,
-        Some("raise promotion.maxDataAge on this hub if older data is better than none".to_owned()),
+        Some(format!(
+            "if older data is better than none: understudy promote --max-data-age {}",
+            known.data_age.map_or_else(|| "TIME".to_owned(), above)
+        )),
     )
+}
+
+/// The next full hour, so that the command still works when it has been typed.
+fn above(age: Duration) -> String {
+    format!("{}h", age.as_secs() / 3600 + 1)
+}
+
+fn expected(known: &Known) -> Option<Check> {
+    let expected = known.expected.as_ref()?;
+    let newest = known.newest.as_deref().unwrap_or("none");
+    let ok = newest == expected;
+    let why = if ok {
+        format!("the newest backup is {expected}, as expected")
+    } else {
+        format!("the newest backup is {newest}, and not {expected}")
+    };
+    let hint = format!("understudy promote --expect-backup {newest}");
+    Some(check("expected backup", "UnexpectedBackup", ok, why, Some(hint)))
 }
 
 /// What this hub does not take is named and refuses nothing: in a disaster most of a fleet is better
@@ -164,6 +183,7 @@ mod tests {
             damaged: None,
             data_age: Some(Duration::from_mins(10)),
             max_data_age: Duration::from_hours(2),
+            expected: None,
             primary: "eu-1".to_owned(),
             silent_for: Duration::from_mins(2),
             primary_silence: Duration::from_mins(1),
@@ -192,6 +212,9 @@ mod tests {
         assert_eq!(failed(|k| k.damaged = Some("pack x".to_owned())), ["NoBackup"]);
         assert_eq!(failed(|k| k.data_age = None), ["DataTooOld"]);
         assert_eq!(failed(|k| k.data_age = Some(Duration::from_hours(3))), ["DataTooOld"]);
+        let backup = |id: &str| Some(id.to_owned());
+        assert_eq!(failed(|k| k.expected = k.newest.clone()), [] as [String; 0]);
+        assert_eq!(failed(|k| k.expected = backup("20261120-173007-41")), ["UnexpectedBackup"]);
         assert_eq!(failed(|k| k.silent_for = Duration::from_secs(59)), ["PrimaryAlive"]);
         assert_eq!(failed(|k| k.unread_key = Some("k2".to_owned())), ["PrimaryAlive"]);
     }

@@ -4,7 +4,7 @@
 //! first start, restart, promotion and the return of an old primary are one path.
 
 use crate::config::settings::InitialRole;
-use crate::status::{Check, Frozen, Role};
+use crate::status::{Check, Frozen, Guards, Role};
 
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -82,6 +82,8 @@ pub struct Request {
     /// Promote although the primary is not silent; with the operator's reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<String>,
+    #[serde(default)]
+    pub guards: Guards,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -89,16 +91,32 @@ pub struct Request {
 pub enum Trigger {
     Signal,
     Annotation,
+    Cli,
 }
 
 impl Trigger {
-    pub const ALL: [Trigger; 2] = [Trigger::Signal, Trigger::Annotation];
+    pub const ALL: [Trigger; 3] = [Trigger::Signal, Trigger::Annotation, Trigger::Cli];
 
     pub fn name(self) -> &'static str {
         match self {
             Trigger::Signal => "signal",
             Trigger::Annotation => "annotation",
+            Trigger::Cli => "cli",
         }
+    }
+
+    /// In a sentence.
+    pub fn words(self) -> &'static str {
+        match self {
+            Trigger::Signal => "signal",
+            Trigger::Annotation => "annotation",
+            Trigger::Cli => "command line",
+        }
+    }
+
+    /// A name that an older or newer daemon wrote may be none of ours; a signal asks for the least.
+    pub fn from_name(name: &str) -> Trigger {
+        Self::ALL.into_iter().find(|trigger| trigger.name() == name).unwrap_or(Trigger::Signal)
     }
 }
 
@@ -338,7 +356,13 @@ mod tests {
     use crate::status::REHEARSED;
 
     fn request(expected_epoch: u64) -> Request {
-        Request { id: "r".to_owned(), expected_epoch, trigger: Trigger::Signal, forced: None }
+        Request {
+            id: "r".to_owned(),
+            expected_epoch,
+            trigger: Trigger::Signal,
+            forced: None,
+            guards: Guards::default(),
+        }
     }
 
     fn other() -> Holder {

@@ -54,6 +54,7 @@ pub enum Reason {
     SyncOverdue,
     SyncPartial,
     SyncPaused,
+    UnexpectedBackup,
     Unfenced,
     UnknownRecord,
     Verified,
@@ -64,7 +65,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason; the documentation lists them from here.
-    pub const ALL: [Reason; 55] = {
+    pub const ALL: [Reason; 56] = {
         use Reason as R;
         [
             R::BackupCurrent,
@@ -116,6 +117,7 @@ impl Reason {
             R::SyncOverdue,
             R::SyncPartial,
             R::SyncPaused,
+            R::UnexpectedBackup,
             R::Unfenced,
             R::UnknownRecord,
             R::Verified,

@@ -146,8 +146,14 @@ pub(crate) fn passive() -> Snapshot {
         check("hub is passive", true, "since 9 days"),
         check("storage reachable", true, "38ms, conditional writes hold"),
         check("newest backup opens", true, "20261120-173000-42"),
-        check("data young enough", true, "7m, at most 2h"),
-        check(PRIMARY_SILENT, false, "eu-1 sent a heartbeat 41s ago"),
+        Check {
+            reason: "DataTooOld".to_owned(),
+            ..check("data young enough", true, "7m, at most 2h")
+        },
+        Check {
+            reason: "PrimaryAlive".to_owned(),
+            ..check(PRIMARY_SILENT, false, "eu-1 sent a heartbeat 41s ago")
+        },
     ];
     s.runs = vec![
         run("sync", 130, Outcome::Changed, 15),

@@ -32,6 +32,7 @@ mod lost_answers;
 mod no_change_writes_nothing;
 mod one_object_back;
 mod presets;
+mod promote_command;
 mod prune_spares_foreign_objects;
 mod races;
 mod rehearsal;

@@ -189,6 +189,8 @@ impl Control {
             std::time::Duration::try_from(now.duration_since(at).max(jiff::SignedDuration::ZERO))
                 .ok()
         });
+        let request = self.request.as_ref();
+        let guards = request.map(|request| request.guards.clone()).unwrap_or_default();
         let silence = settings.primary_silence.max(self.shared.beats.least_silence(primary));
         checklist::checklist(&Known {
             hub: self.me.name.clone(),
@@ -199,13 +201,16 @@ impl Control {
             opened: snapshot.sync.opened.clone(),
             damaged: snapshot.sync.damaged.clone(),
             data_age,
-            max_data_age: settings.max_data_age,
+            max_data_age: guards
+                .max_data_age_seconds
+                .map_or(settings.max_data_age, std::time::Duration::from_secs),
+            expected: guards.expect_backup,
             primary: primary.clone(),
             silent_for: self.shared.beats.silent_for(primary),
             primary_silence: silence,
             unread_key: self.shared.beats.unread_key(primary, silence),
             rehearsal: snapshot.sync.rehearsal.clone(),
-            forced: self.request.as_ref().is_some_and(|request| request.forced.is_some()),
+            forced: request.is_some_and(|request| request.forced.is_some()),
         })
     }
 }
