@@ -10,7 +10,7 @@ use super::plan::{Desired, Plan};
 use super::policy::Scope;
 use super::prune::{ceiling, plan_id};
 use crate::object::{ObjectKey, Set};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A plan that passed. There is no other way to make one.
 #[derive(Debug)]
@@ -64,7 +64,8 @@ fn writes(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> {
 
 /// Every removal is of an object that carries our label, with its guards, and not too many (I11).
 fn removals(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> {
-    let deletes = plan.deletes.iter().map(|delete| {
+    let owners = if plan.deletes.is_empty() { HashSet::new() } else { referred_to(desired) };
+    let deletes = plan.deletes.iter().map(move |delete| {
         let kind = delete.key.group_resource();
         let namespace = kind.group.is_empty() && kind.resource == "namespaces";
         let fault = if !desired.pruning.enabled {
@@ -77,6 +78,8 @@ fn removals(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> 
             Some("definitions of kinds stay")
         } else if namespace != delete.only_if_empty {
             Some("a namespace goes only when it is empty")
+        } else if owners.contains(&delete.key) {
+            Some("it owns what stays, which the garbage collector would take along")
         } else {
             None
         };
@@ -107,6 +110,25 @@ fn removals(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> 
     let released = || desired.pruning.released.contains(&plan_id(&plan.deletes, desired.restored));
     let too_many = ceiling(&desired.pruning, plan.deletes.len(), ours).filter(|_| !released());
     faults.chain(too_many)
+}
+
+/// By the owner references of what stands here after the plan, as this hub understands them.
+fn referred_to(desired: &Desired<'_>) -> HashSet<ObjectKey> {
+    let mut found = HashSet::new();
+    for (key, entry) in &desired.contents.entries {
+        if entry.set == Set::Activation && desired.scope == Scope::Passive {
+            continue;
+        }
+        for owner in &entry.owners {
+            let (group, _) = owner.api_version.rsplit_once('/').unwrap_or_default();
+            if let Some(kind) = desired.kinds.kind(group, &owner.kind) {
+                let namespace = if kind.namespaced { key.namespace() } else { "" };
+                let (group, resource) = (&kind.group, &kind.resource);
+                found.extend(ObjectKey::new(group, resource, namespace, &owner.name));
+            }
+        }
+    }
+    found
 }
 
 /// No object twice, and every owner that is written is written in an earlier stage.
@@ -169,7 +191,7 @@ mod tests {
 
     /// A good plan, made bad by `spoil`, must be found out.
     fn check_found(scope: Scope, expected: &str, spoil: impl Fn(&mut Plan)) {
-        let case = Case {
+        let mut case = Case {
             contents: contents(&[
                 ("x.io/things//t", &[]),
                 ("x.io/parts/ns/p", &["x.io/things//t"]),
@@ -188,6 +210,8 @@ mod tests {
             ]),
             ..Case::default()
         };
+        let owners = case.contents.entries.values_mut().flat_map(|entry| &mut entry.owners);
+        owners.for_each(|owner| owner.kind = "Thing".into());
         let desired = case.desired(scope);
         let mut bad = plan(&desired);
         assert!(check(bad.clone(), &desired).is_ok(), "the plan is good before it is spoiled");
@@ -227,6 +251,7 @@ mod tests {
     fn every_bad_delete_is_found() {
         for (name, expected) in [
             ("/secrets/ns/known", "is in the backup"),
+            ("x.io/things//t", "owns what stays"),
             ("/secrets/ns/adopted", "not ours"),
             ("/secrets/ns/unheard", "not known here"),
             ("act.io/clusters//old", "not ours"),

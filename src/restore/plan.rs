@@ -8,12 +8,12 @@
 use super::kinds::Kinds;
 use super::known::{Known, Restored, Standing};
 use super::order::{self, Stage};
-use super::owners::OwnerIndex;
+use super::owners::{self, OwnerIndex};
 use super::policy::{Policy, Scope};
 use super::prune::{self, Delete, Held, Pruning, Removals, Unlabel};
 use crate::object::{GroupResource, ObjectKey, Set};
 use crate::repository::contents::{Contents, Entry};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 /// Why an object is left out that is written as soon as its kind comes.
@@ -116,7 +116,8 @@ pub fn plan(desired: &Desired<'_>) -> Plan {
     let stages = order::stages(contents, &index);
     let mut plan = Plan::default();
 
-    let moved = moved_away(desired, &index);
+    let owners = owners_of_what_stays(desired, &index);
+    let moved = moved_away(desired, &owners);
     for (key, entry) in &contents.entries {
         if moved.contains_key(key) {
             continue;
@@ -134,7 +135,7 @@ pub fn plan(desired: &Desired<'_>) -> Plan {
     plan.refused.sort_unstable();
 
     let absent = restored.objects.iter().filter(|(key, _)| !contents.entries.contains_key(key));
-    let removals = prune::removals(desired, absent.chain(moved));
+    let removals = prune::removals(desired, &owners, absent.chain(moved));
     for (key, why) in &removals.left {
         plan.add(Verb::Leave, key, None, why);
     }
@@ -169,29 +170,35 @@ fn decide(
     }
 }
 
+/// As they stand on this hub, also those that the backup lacks: a primary's garbage collector may not
+/// have come to what they owned yet.
+fn owners_of_what_stays(desired: &Desired<'_>, index: &OwnerIndex<'_>) -> BTreeSet<ObjectKey> {
+    let entries = desired.contents.entries.iter();
+    let stays = |entry: &Entry| entry.set != Set::Activation || desired.scope != Scope::Passive;
+    let references = entries
+        .filter(|(_, entry)| stays(entry))
+        .flat_map(|(key, entry)| entry.owners.iter().map(move |owner| (key, owner)));
+    let on_hub = |(key, owner)| {
+        let in_backup = index.find(key, owner).cloned();
+        in_backup.or_else(|| owners::key_on_hub(key, owner, desired.kinds))
+    };
+    references.filter_map(on_hub).collect()
+}
+
 /// Passive data of this hub that the primary moved to the activation set: by the rules of its new
 /// set it goes. Not while it owns what stays: the garbage collector would take that along.
 fn moved_away<'a>(
     desired: &Desired<'a>,
-    index: &OwnerIndex<'a>,
+    owners: &BTreeSet<ObjectKey>,
 ) -> HashMap<&'a ObjectKey, &'a Known> {
-    let entries = &desired.contents.entries;
-    let mut moved: HashMap<_, _> = entries
-        .iter()
+    let entries = desired.contents.entries.iter();
+    entries
         .filter(|(_, entry)| entry.set == Set::Activation && desired.scope == Scope::Passive)
         .filter_map(|(key, _)| Some((key, desired.restored.get(key)?)))
         .filter(|(_, known)| known.standing == Standing::Ours)
         .filter(|(_, known)| known.mark.is_some_and(|mark| !mark.activation))
-        .collect();
-    if !moved.is_empty() {
-        let staying = entries.iter().filter(|(_, entry)| entry.set != Set::Activation);
-        for owner in staying
-            .flat_map(|(key, entry)| entry.owners.iter().filter_map(|owner| index.find(key, owner)))
-        {
-            moved.remove(owner);
-        }
-    }
-    moved
+        .filter(|(key, _)| !owners.contains(*key))
+        .collect()
 }
 
 /// Why an object is not written, whatever stands on the hub.
@@ -380,6 +387,30 @@ mod tests {
             let deleted: Vec<_> = plan.deletes.iter().map(|delete| delete.key.name()).collect();
             assert_eq!(deleted, &["c"][..expected], "{plan}");
             assert!(super::super::check(plan, &case.desired(scope)).is_ok());
+        }
+    }
+
+    /// In `testing::contents` every owner is said to be of one kind that no hub serves.
+    #[test]
+    fn an_owner_of_what_stays_is_not_deleted_until_that_goes() {
+        let live = restored(&[
+            ("/secrets/ns/s", Ours, "/secrets/ns/s", 0),
+            ("x.io/things//t", Ours, "", 0),
+        ]);
+        let owned = contents(&[("/secrets/ns/s", &["x.io/things//t"])]);
+        for (contents, kind, deleted) in [
+            (owned.clone(), "Thing", &[][..]),
+            (owned, "Part", &["t"]),
+            (Contents::default(), "Thing", &["t", "s"]),
+        ] {
+            let mut case = Case { contents, restored: live.clone(), ..Case::default() };
+            let entries = case.contents.entries.values_mut();
+            entries.flat_map(|entry| &mut entry.owners).for_each(|owner| owner.kind = kind.into());
+            let desired = case.desired(Scope::Passive);
+            let plan = plan(&desired);
+            let found: Vec<_> = plan.deletes.iter().map(|delete| delete.key.name()).collect();
+            assert_eq!(found, deleted, "{plan}");
+            assert!(super::super::check(plan, &desired).is_ok());
         }
     }
 

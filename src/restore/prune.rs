@@ -15,7 +15,7 @@ use super::plan::Desired;
 use super::policy::Scope;
 use crate::object::{Digest, GroupResource, ObjectKey};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// `maxShrink` is a fraction; of a handful of objects any deletion is a large one.
 pub const SHRINK_COUNTS_ABOVE: usize = 5;
@@ -89,14 +89,20 @@ enum Verdict {
 }
 
 /// Of the objects known on the hub that are not in the backup, or not in a set that stands here.
+/// `owners`: of what stays.
 pub fn removals<'a>(
     desired: &Desired<'_>,
+    owners: &BTreeSet<ObjectKey>,
     absent: impl Iterator<Item = (&'a ObjectKey, &'a Known)>,
 ) -> Removals {
     let mut removals = Removals::default();
     for (key, known) in absent {
         let (uid, resource_version) = (known.uid.clone(), known.resource_version.clone());
         match decide(desired, key, known) {
+            // The garbage collector would take along what it owns.
+            Verdict::Delete(_) if owners.contains(key) => {
+                removals.left.push((key.clone(), "it owns what stays"));
+            }
             Verdict::Delete(why) => {
                 let only_if_empty = Class::of(key) == Class::Namespaces;
                 let key = key.clone();
@@ -203,7 +209,7 @@ mod tests {
         let mut case = Case { restored: restored(&[(name, standing, "x", 0)]), ..Case::default() };
         case.gone.extend(gone.map(|gone| (key(name), gone)));
         let desired = case.desired(scope);
-        let removals = removals(&desired, case.restored.objects.iter());
+        let removals = removals(&desired, &BTreeSet::new(), case.restored.objects.iter());
         let found = match (&removals.deletes[..], &removals.unlabels[..], &removals.left[..]) {
             ([delete], [], []) => {
                 assert_eq!(*delete.uid, *format!("live:{name}"));
@@ -251,7 +257,8 @@ mod tests {
             ..Case::default()
         };
         case.restored.objects.values_mut().for_each(|known| known.mark = None);
-        let removals = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        let removals =
+            removals(&case.desired(Scope::Passive), &BTreeSet::new(), case.restored.objects.iter());
         assert!(removals.deletes.is_empty() && removals.left.len() == 1);
     }
 
@@ -284,7 +291,8 @@ mod tests {
         let names: Vec<String> = (0..8).map(|n| format!("/secrets/ns/s{n}")).collect();
         let live: Vec<_> = names.iter().map(|name| (&**name, Standing::Ours, "x", 0)).collect();
         let case = Case { restored: restored(&live), contents: contents(&[]), ..Case::default() };
-        let removals = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        let removals =
+            removals(&case.desired(Scope::Passive), &BTreeSet::new(), case.restored.objects.iter());
         assert!(removals.deletes.is_empty());
         assert_eq!(removals.held.map(|held| held.deletes.len()), Some(8));
     }
@@ -296,7 +304,8 @@ mod tests {
     }
 
     fn held(case: &Case) -> Held {
-        let removals = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        let removals =
+            removals(&case.desired(Scope::Passive), &BTreeSet::new(), case.restored.objects.iter());
         assert!(removals.deletes.is_empty() && removals.released.is_none());
         removals.held.unwrap()
     }
@@ -308,7 +317,8 @@ mod tests {
         case.released = vec!["another".to_owned()];
         assert_eq!(held(&case).id, id, "another plan was released");
         case.released.push(id.clone());
-        let released = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        let released =
+            removals(&case.desired(Scope::Passive), &BTreeSet::new(), case.restored.objects.iter());
         assert_eq!((released.deletes.len(), released.released), (8, Some(id.clone())));
         assert_eq!(released.held, None);
 
@@ -320,15 +330,17 @@ mod tests {
 
         let few = restored(&[("/secrets/ns/a", Standing::Ours, "x", 0)]);
         let mut case = Case { restored: few, ..Case::default() };
-        let few = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        let few =
+            removals(&case.desired(Scope::Passive), &BTreeSet::new(), case.restored.objects.iter());
         case.released = vec![plan_id(&few.deletes, &case.restored), plan_id(&[], &case.restored)];
-        let few = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        let few =
+            removals(&case.desired(Scope::Passive), &BTreeSet::new(), case.restored.objects.iter());
         assert_eq!(
             few.released.as_ref(),
             case.released.first(),
             "the ceiling was raised meanwhile"
         );
-        let none = removals(&case.desired(Scope::Passive), std::iter::empty());
+        let none = removals(&case.desired(Scope::Passive), &BTreeSet::new(), std::iter::empty());
         assert_eq!(none.released, None, "nothing is no plan");
     }
 
@@ -360,7 +372,8 @@ mod tests {
         let names = ["/namespaces//ns", "/secrets/ns/s", "x.io/things//t", "x.io/parts/ns/p"];
         let live = names.map(|name| (name, Standing::Ours, "x", 0));
         let case = Case { restored: restored(&live), ..Case::default() };
-        let removals = removals(&case.desired(Scope::Passive), case.restored.objects.iter());
+        let removals =
+            removals(&case.desired(Scope::Passive), &BTreeSet::new(), case.restored.objects.iter());
         let order: Vec<_> = removals.deletes.iter().map(|delete| delete.key.resource()).collect();
         assert_eq!(order, ["parts", "things", "secrets", "namespaces"]);
     }
