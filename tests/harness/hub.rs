@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use understudy::object::ObjectKey;
 
 /// Whom the daemon is on the hub. Another user than the tests' own, so that the audit log tells
 /// its requests from theirs. Both are members of `system:masters`.
@@ -45,11 +46,13 @@ const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,\
     root-ca-certificate-publisher-controller,clusterrole-aggregation-controller,\
     resourcequota-controller";
 
-/// Every write of everybody, and the reads of whoever is not part of the control plane.
+/// Every write of everybody, and the reads of whoever is not part of the control plane. Of the daemon's
+/// deletions also the conditions.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
 "omitStages": ["RequestReceived"], "rules": [
 {"level": "None", "verbs": ["get", "list", "watch"], "userGroups": ["system:serviceaccounts"]},
 {"level": "None", "verbs": ["get", "list", "watch"], "users": ["system:apiserver", "system:kube-controller-manager"]},
+{"level": "Request", "verbs": ["delete"], "users": ["understudy"]},
 {"level": "Metadata"}]}"#;
 
 #[derive(Clone, Debug)]
@@ -419,6 +422,8 @@ pub struct AuditEvent {
     /// 0 when no answer was sent.
     pub code: u16,
     pub dry_run: bool,
+    /// The options of a deletion by the daemon.
+    pub sent: Value,
 }
 
 #[derive(Deserialize)]
@@ -435,6 +440,8 @@ struct RawEvent {
     object_ref: BTreeMap<String, Value>,
     #[serde(default)]
     response_status: BTreeMap<String, Value>,
+    #[serde(default)]
+    request_object: Value,
 }
 
 #[derive(Deserialize)]
@@ -453,6 +460,7 @@ impl AuditEvent {
             request_received_timestamp: at,
             object_ref,
             response_status,
+            request_object: sent,
         } = serde_json::from_str(line)?;
         let part = |name: &str| {
             object_ref.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -470,11 +478,20 @@ impl AuditEvent {
             at,
             code: u16::try_from(code)?,
             dry_run: request_uri.contains("dryRun=All"),
+            sent,
         })
     }
 
     pub fn is_write(&self) -> bool {
         ["create", "update", "patch", "delete", "deletecollection"].contains(&self.verb.as_str())
+    }
+
+    pub fn key(&self) -> Result<ObjectKey> {
+        let Self { group, resource, namespace, name, .. } = self;
+        // Of a request on a namespace the log has its name in both places.
+        let in_itself = group.is_empty() && resource == "namespaces";
+        let namespace = if in_itself { "" } else { namespace };
+        Ok(ObjectKey::new(group, resource, namespace, name)?)
     }
 
     /// A write of the daemon that changes something other than its own status and Events.

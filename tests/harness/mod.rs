@@ -20,6 +20,7 @@ pub mod fleet;
 pub mod holder;
 pub mod hub;
 pub mod kinds;
+pub mod oracle;
 pub mod pair;
 pub mod ports;
 pub mod process;

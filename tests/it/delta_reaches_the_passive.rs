@@ -87,7 +87,8 @@ async fn delta_reaches_the_passive() -> Result<()> {
     let backup = stage.backup(&primary).await?;
     stage.synced(&mut passive, &backup).await?;
     assert!(target.find(LOGIN_1).await?.is_some());
-    deselected_while_the_standby_was_away(&stage, primary, passive).await
+    deselected_while_the_standby_was_away(&stage, primary, passive).await?;
+    stage.passive_did_what_it_may(&items)
 }
 
 /// While the standby is away an object is given up, and what told of it becomes part of a new base:

@@ -12,6 +12,7 @@ mod api_faults;
 mod backup_pause;
 mod backup_round_trip;
 mod backup_times_out;
+mod broken_audits;
 mod broken_histories;
 mod capture_faults;
 mod cli;

@@ -62,7 +62,8 @@ async fn prune_spares_foreign_objects() -> Result<()> {
     };
     let mut stage = Stage::set("prune", limits).await?;
     let (source, target) = (stage.pair.primary.api()?, stage.pair.passive.api()?);
-    fleet::populate(&source, &fleet::demo(CLUSTERS, 11), CONNECTIONS).await?;
+    let items = fleet::demo(CLUSTERS, 11);
+    fleet::populate(&source, &items, CONNECTIONS).await?;
     let foreign = same_named();
     for (collection, object) in &foreign {
         target.post(collection, object).await?;
@@ -96,7 +97,7 @@ async fn prune_spares_foreign_objects() -> Result<()> {
     assert_eq!(stage.restore_writes(writes)?, deletes, "and nothing else is done");
     namespaces(&stage, &primary, &mut passive).await?;
     assert_eq!(look_at(&target, &foreign).await?, before, "the end");
-    Ok(())
+    stage.passive_did_what_it_may(&items)
 }
 
 /// More deletions than allowed: none of them is done, everything else goes on.

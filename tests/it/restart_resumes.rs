@@ -33,6 +33,7 @@ async fn every_role_goes_on_after_a_kill() -> Result<()> {
     let second = promoted_in_mid_activation(&scene, second).await?;
     let everything = [Set::Credentials, Set::Resources, Set::Activation];
     assert_eq!(differences(&scene, &everything).await?, Vec::<String>::new());
+    scene.second_did_what_it_may()?;
     scene.canary_is_seen_nowhere(&[&second]).await
 }
 

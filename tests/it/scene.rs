@@ -6,6 +6,7 @@ use crate::harness::config::Config;
 use crate::harness::daemon::{Daemon, cli_on, new_key};
 use crate::harness::fleet::{self, Item};
 use crate::harness::hub::{AuditEvent, Hub, NAMESPACE};
+use crate::harness::oracle::Oracle;
 use crate::harness::pair::Pair;
 use crate::harness::scratch::Scratch;
 use crate::harness::{Result, eventually, kinds, status};
@@ -110,6 +111,19 @@ impl Scene {
         let everything =
             everything.into_iter().map(|(path, bytes)| (path.display().to_string(), bytes));
         canary::is_seen_nowhere(everything, self.scratch.path(), &hubs, daemons).await
+    }
+
+    /// By the audit log of the second hub.
+    pub(crate) fn second_did_what_it_may(&self) -> Result<()> {
+        let own = |record: &Record| record.kind == "Term" && record.hub == SECOND;
+        let term = journal(&self.repository)?.into_iter().find(own);
+        let oracle = Oracle {
+            held_back: self.keys_of(Set::Activation).into_iter().cloned().collect(),
+            term: term.map(|record| record.since),
+            ..Oracle::default()
+        };
+        assert_eq!(oracle.judge(&self.pair.passive.audit()?), Vec::<String>::new());
+        Ok(())
     }
 
     pub(crate) fn keys_of(&self, set: Set) -> BTreeSet<&ObjectKey> {

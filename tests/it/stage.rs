@@ -4,7 +4,9 @@
 use crate::canary;
 use crate::harness::config::Config;
 use crate::harness::daemon::{Daemon, cli_on, new_key};
+use crate::harness::fleet::Item;
 use crate::harness::hub::{AuditEvent, DAEMON_USER, Hub};
+use crate::harness::oracle::Oracle;
 use crate::harness::pair::Pair;
 use crate::harness::s3::S3;
 use crate::harness::scratch::Scratch;
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use understudy::config;
+use understudy::object::Set;
 use understudy::observe;
 use understudy::repository::journal::Journal;
 use understudy::repository::keys::Keys;
@@ -126,6 +129,15 @@ impl Stage {
         // One may be under way. The one after it is over when the next begins.
         let passed = async || (lists().ok()? > seen + 2 * LISTS_A_CHECK).then_some(());
         eventually(DEADLINE, "a full check", passed).await
+    }
+
+    /// By the audit log of the passive hub, which has no term and takes nothing over.
+    pub(crate) fn passive_did_what_it_may(&self, fleet: &[Item]) -> Result<()> {
+        let held_back = fleet.iter().filter(|item| item.set == Some(Set::Activation));
+        let held_back = held_back.map(|item| item.key.clone()).collect();
+        let oracle = Oracle { held_back, ..Oracle::default() };
+        assert_eq!(oracle.judge(&self.pair.passive.audit()?), Vec::<String>::new());
+        Ok(())
     }
 
     /// What the daemon did to the passive hub beside telling its own state: `verb resource

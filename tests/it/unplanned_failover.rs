@@ -27,6 +27,7 @@ async fn a_standby_takes_over_and_the_old_primary_stays_fenced() -> Result<()> {
     returns_fenced(&mut scene, &mut first).await?;
     let everything = [Set::Credentials, Set::Resources, Set::Activation];
     assert_eq!(differences(&scene, &everything).await?, Vec::<String>::new());
+    scene.second_did_what_it_may()?;
     scene.canary_is_seen_nowhere(&[&second]).await
 }
 
