@@ -14,7 +14,7 @@ use understudy::observe;
 use understudy::repository::journal::{Journal, Writer};
 use understudy::repository::keys::Keys;
 use understudy::repository::layout::{FORMAT, PackName};
-use understudy::repository::pack::{self, Header, Line, ObjectLine};
+use understudy::repository::pack::{self, Gone, Header, Line, ObjectLine};
 use understudy::repository::packs::PackStore;
 use understudy::repository::record::{Body, Commit, Cut, HubId, Level, PackRef, SetContents};
 
@@ -50,13 +50,20 @@ impl Author {
 
     /// A backup in which these objects are new or changed. Its id.
     pub async fn back_up(&mut self, items: &[Item]) -> Result<String> {
+        self.back_up_without(items, &[]).await
+    }
+
+    /// The same, and those were deleted.
+    pub async fn back_up_without(&mut self, items: &[Item], gone: &[ObjectKey]) -> Result<String> {
         self.revision += 1;
         let mut sets = BTreeMap::new();
         for set in Set::ALL {
             let mut of_set: Vec<&Item> =
                 items.iter().filter(|item| item.set == Some(set)).collect();
             of_set.sort_by(|a, b| (&a.kind, &a.key).cmp(&(&b.kind, &b.key)));
-            let packs = self.put(set, &of_set).await?;
+            let objects = self.objects.entry(set).or_default();
+            let gone: Vec<&ObjectKey> = gone.iter().filter(|key| objects.remove(key)).collect();
+            let packs = self.put(set, &of_set, &gone).await?;
             let levels = self.levels.entry(set).or_default();
             levels.extend((!packs.is_empty()).then_some(Level { packs }));
             let objects = self.objects.entry(set).or_default();
@@ -68,7 +75,7 @@ impl Author {
             let contents = SetContents {
                 levels: levels.clone(),
                 objects: objects.len() as u64,
-                changed: of_set.len() as u64,
+                changed: (of_set.len() + gone.len()) as u64,
                 kinds,
             };
             sets.insert(set, contents);
@@ -81,9 +88,10 @@ impl Author {
         Ok(newest.id())
     }
 
-    async fn put(&self, set: Set, items: &[&Item]) -> Result<Vec<PackRef>> {
+    async fn put(&self, set: Set, items: &[&Item], gone: &[&ObjectKey]) -> Result<Vec<PackRef>> {
         let (mut packs, mut items) = (vec![], items.iter().peekable());
-        while items.peek().is_some() {
+        let mut gone = gone.iter().peekable();
+        while items.peek().is_some() || gone.peek().is_some() {
             let header = Header {
                 format: FORMAT,
                 repository: self.journal.repository().to_owned(),
@@ -102,6 +110,9 @@ impl Author {
                     resource_version: self.revision.to_string().into(),
                     object: &object,
                 }))?;
+            }
+            while let Some(key) = gone.next_if(|_| items.peek().is_none() && !pack.is_full()) {
+                pack.push(Line::Gone { key: (*key).clone(), gone: Gone::Deleted })?;
             }
             let unique = ulid::Ulid::from(clock::random());
             let name = PackName::new(self.writer.epoch, self.writer.incarnation, unique);

@@ -109,7 +109,8 @@ fn resolve_owners(
     kinds: &BTreeMap<(&str, &str), &Kind>,
     uids: &BTreeMap<ObjectKey, String>,
 ) {
-    let Some(owners) = object["metadata"]["ownerReferences"].as_array_mut() else { return };
+    let owners = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut);
+    let Some(owners) = owners else { return };
     for owner in owners {
         let text = |name: &str| owner[name].as_str().unwrap_or_default();
         let group = text("apiVersion").rsplit_once('/').map_or("", |(group, _)| group);

@@ -106,7 +106,8 @@ pub fn is_established(definition: &Value) -> bool {
 
 fn definition(kind: &Kind) -> Value {
     let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let schema = json!({"type": "object", "properties": {"spec": open, "status": open}});
+    let mut schema = open.clone();
+    schema["properties"] = json!({"spec": open, "status": open});
     // Without a word on it no group below k8s.io is served.
     let approved = json!({"api-approved.kubernetes.io": "unapproved, for tests"});
     let annotations = if kind.group.ends_with(".k8s.io") { approved } else { json!({}) };

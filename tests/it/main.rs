@@ -6,6 +6,7 @@ mod canary;
 mod harness;
 mod scene;
 mod stage;
+mod world;
 
 mod annotation_promotes;
 mod api_faults;
@@ -39,6 +40,7 @@ mod races;
 mod rehearsal;
 mod restart_resumes;
 mod restore_conflicts;
+mod restore_kills;
 mod restore_refusals;
 mod restore_writes;
 mod retention;

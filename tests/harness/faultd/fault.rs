@@ -1,5 +1,6 @@
 //! What can go wrong on the way to a server, and which requests it happens to.
 
+use super::super::hub::NAMESPACE;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub enum Side {
 pub struct Rule {
     pub fault: Fault,
     /// `PUT`, `GET`, `DELETE`, `LIST`; empty: any; `CHANGE`: what changes more than heartbeats and
-    /// probes.
+    /// probes; `WRITE`: what changes objects of a hub other than the daemon's own.
     pub method: &'static str,
     /// How the key begins (within the bucket); of a listing, the prefix that it asks for.
     pub key: String,
@@ -62,6 +63,8 @@ pub enum When {
     Nth(u64),
     /// The first so many.
     First(u64),
+    /// This one and all behind it.
+    From(u64),
     /// So many of a hundred, the same ones for the same seed.
     Chance {
         percent: u64,
@@ -87,6 +90,7 @@ impl Rules {
             let asked = match rule.method {
                 "" => true,
                 "CHANGE" => is_change(method, key),
+                "WRITE" => is_write(method, key),
                 one => one == method,
             };
             if asked && key.starts_with(&rule.key) {
@@ -105,12 +109,22 @@ pub fn is_change(method: &str, key: &str) -> bool {
     matches!(method, "PUT" | "DELETE") && !key.contains("/beats/") && !key.contains("/probes/")
 }
 
+/// Of an API server: what a restore does, beside the daemon's own state and questions.
+pub fn is_write(method: &str, key: &str) -> bool {
+    let own =
+        ["understudy.dev/", "events.k8s.io/", "authorization.k8s.io/", "coordination.k8s.io/"];
+    matches!(method, "POST" | "PUT" | "PATCH" | "DELETE")
+        && !own.iter().any(|group| key.starts_with(group))
+        && !key.starts_with(&format!("v1/namespaces/{NAMESPACE}/"))
+}
+
 impl When {
     fn holds(self, number: u64) -> bool {
         match self {
             When::Always => true,
             When::Nth(nth) => number == nth,
             When::First(many) => number <= many,
+            When::From(nth) => number >= nth,
             When::Chance { percent, seed } => draw(seed, number) % 100 < percent,
         }
     }
