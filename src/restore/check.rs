@@ -150,11 +150,16 @@ fn order<'a>(plan: &'a Plan, desired: &'a Desired<'_>) -> impl Iterator<Item = S
         .collect();
     let late = plan.writes.iter().flat_map(move |write| {
         let owners = desired.contents.entries.get(&write.key).map_or(&[][..], |e| &e.owners);
-        let owners: Vec<_> = owners.iter().filter_map(|owner| by_uid.get(&*owner.uid)).collect();
-        let late = owners.into_iter().filter(|owner| {
+        let owners = owners.iter().filter_map(|owner| Some((owner, *by_uid.get(&*owner.uid)?)));
+        // A reference may tell of itself, or of a group or name under which nothing has that UID.
+        let meant = owners.filter(|(reference, owner)| {
+            let (group, _) = reference.api_version.rsplit_once('/').unwrap_or_default();
+            *owner != &write.key && group == owner.group() && *reference.name == *owner.name()
+        });
+        let late = meant.map(|(_, owner)| owner).filter(|owner| {
             let scope_fits =
                 owner.namespace().is_empty() || owner.namespace() == write.key.namespace();
-            scope_fits && stages[**owner] >= write.stage && write.stage.depth < MAX_DEPTH
+            scope_fits && stages[*owner] >= write.stage && write.stage.depth < MAX_DEPTH
         });
         let late =
             late.map(|owner| format!("{} would be written before its owner {owner}", write.key));

@@ -49,6 +49,9 @@ pub use prune::{Gone, Held, Pruning};
 pub use report::{Done, ItemError, Released, Report};
 
 #[cfg(test)]
+mod tests;
+
+#[cfg(test)]
 mod testing {
     //! Short ways to write down backups in tables.
 
