@@ -40,6 +40,7 @@ mod races;
 mod rehearsal;
 mod restart_resumes;
 mod restore_conflicts;
+mod restore_faults;
 mod restore_kills;
 mod restore_refusals;
 mod restore_writes;

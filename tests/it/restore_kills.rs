@@ -58,7 +58,7 @@ async fn stand_in_the_way(world: &mut World) -> Result<()> {
     let mine = ObjectKey::new("", "configmaps", "cluster-0001", "mine")?;
     for (key, kind) in [(namespace, "Namespace"), (site, "ConfigMap"), (mine, "ConfigMap")] {
         let body = json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": key.name()}});
-        world.put_foreign(&key, &body).await?;
+        world.put_foreign(&[(key, body)]).await?;
     }
     Ok(())
 }
