@@ -33,6 +33,7 @@ mod levels_stay_few;
 mod lost_answers;
 mod no_change_writes_nothing;
 mod one_object_back;
+mod owner_references;
 mod presets;
 mod promote_command;
 mod prune_spares_foreign_objects;
