@@ -26,6 +26,7 @@ mod drift;
 mod endpoints;
 mod failed_kinds;
 mod flow_control;
+mod foreign_objects;
 mod held_prune;
 mod junk_is_passed_by;
 mod key_rotation;
