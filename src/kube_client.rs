@@ -36,6 +36,8 @@ const MAX_MESSAGE: usize = 1024;
 const MAX_FIELD: usize = 300;
 
 /// How the API server begins when a webhook denies, cannot be called, or cannot convert.
+/// What etcd says once it has reached its quota, and no sooner takes it back than somebody disarms it.
+const FULL: &str = "database space exceeded";
 const WEBHOOK: [&str; 3] = ["admission webhook \"", "failed calling webhook", "conversion webhook"];
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -149,6 +151,8 @@ pub struct ApiError {
     /// An admission or conversion webhook refused it or is away: a fact about this kind of object,
     /// whatever the code, and none about the server. Known also where the message is not.
     pub webhook: bool,
+    /// The store below the API server takes no write any more. Known also where the message is not.
+    pub full: bool,
     pub retry_after: Option<Duration>,
 }
 
@@ -205,6 +209,11 @@ impl KubeError {
             Self::Api(error) => Some(error.code),
             Self::Transport { .. } | Self::TooLarge { .. } | Self::Unreadable { .. } => None,
         }
+    }
+
+    /// The store of the hub takes no write any more, of no object.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Api(error) if error.full)
     }
 
     /// Empty if the server gave none.
@@ -350,6 +359,7 @@ fn api_error(
         reason: word(&reason),
         message: said(&message),
         causes: causes.collect(),
+        full: message.contains(FULL),
         webhook: WEBHOOK.iter().any(|words| message.contains(words)),
         retry_after: retry_after.or(asked).map(Duration::from_secs),
         path,

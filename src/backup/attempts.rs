@@ -119,6 +119,7 @@ mod tests {
             message: String::new(),
             causes: vec![],
             webhook: false,
+            full: false,
             retry_after: None,
         };
         let source = KubeError::Api(Box::new(api));

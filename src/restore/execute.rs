@@ -386,6 +386,10 @@ impl Progress<'_> {
             Outcome::Later(reason) => {
                 self.later.insert(key, reason);
             }
+            Outcome::Full(reason) => {
+                self.stop(format!("this hub takes no writes: {reason}"));
+                self.later.insert(key, reason);
+            }
             Outcome::Unanswered(reason) => {
                 self.unanswered += 1;
                 if self.unanswered >= MAX_UNANSWERED {

@@ -256,7 +256,8 @@ impl<'a> Hub<'a> {
             answer.map(|answer| answer.body)
         };
         let judge = |error: &KubeError| {
-            if complains(error) && !self.is_silent() { error.next() } else { Next::Stop }
+            let may_help = complains(error) && !error.is_full() && !self.is_silent();
+            if may_help { error.next() } else { Next::Stop }
         };
         // Not the message: of a ConfigMap, too, it may quote what no log may hold.
         let tell = |error: &KubeError, wait: Duration| {

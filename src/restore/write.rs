@@ -50,6 +50,8 @@ pub(super) enum Outcome {
     Later(String),
     /// The same as `Later`, and the server did not answer at all.
     Unanswered(String),
+    /// Nor would any other write work now.
+    Full(String),
     Failed(String),
 }
 
@@ -384,6 +386,9 @@ pub(super) fn failure(error: &KubeError, key: &ObjectKey, set: Set) -> Outcome {
         KubeError::Transport { .. } => return Outcome::Unanswered(reason),
         KubeError::TooLarge { .. } | KubeError::Unreadable { .. } => return Outcome::Later(reason),
     };
+    if answer.full {
+        return Outcome::Full(reason);
+    }
     let terminating = answer.causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
     // Of a 404 the namespace or the kind may still come.
     let may_come = matches!(error.class(), Class::Transient | Class::Conflict);
@@ -412,6 +417,7 @@ pub(super) fn describe(error: &KubeError, key: &ObjectKey, set: Set) -> String {
     let caused = |reason| answer.causes.iter().any(|cause| cause.reason == reason);
     // What can be told where the message cannot.
     let told = match answer.code {
+        _ if answer.full => ", its store is full",
         500.. if answer.webhook => ", an admission webhook is away",
         _ if answer.webhook => ", an admission webhook denied it",
         _ if caused("NamespaceTerminating") => ", its namespace is being deleted",
@@ -517,6 +523,7 @@ mod tests {
             message: message.to_owned(),
             causes: vec![cause],
             webhook: message.contains("webhook"),
+            full: message.contains("space exceeded"),
             retry_after: None,
         }))
     }
@@ -544,6 +551,7 @@ mod tests {
             (403, "", "NamespaceTerminating", "its namespace is being deleted"),
             (403, "exceeded quota: q", "", "a quota is exceeded"),
             (413, "", "", "larger than the API server takes"),
+            (500, "etcdserver: mvcc: database space exceeded", "", "its store is full"),
         ] {
             let mut error = refusal(code, message, cause, "");
             if let KubeError::Api(answer) = &mut error {

@@ -16,24 +16,37 @@ pub struct Etcd {
 impl Etcd {
     pub(super) fn new(address: &str) -> Result<Self> {
         let http = reqwest::Client::builder().no_proxy().build()?;
-        Ok(Self { http, url: format!("http://{address}/v3/kv") })
+        Ok(Self { http, url: format!("http://{address}/v3") })
     }
 
     /// Every revision but the newest is gone.
     pub async fn compact(&self) -> Result<()> {
-        let newest = self.ask("range", &json!({"key": text("/"), "limit": 1})).await?;
+        let newest = self.ask("kv/range", &json!({"key": text("/"), "limit": 1})).await?;
         let revision = &newest["header"]["revision"];
-        self.ask("compaction", &json!({"revision": revision, "physical": true})).await?;
+        self.ask("kv/compaction", &json!({"revision": revision, "physical": true})).await?;
         Ok(())
     }
 
     pub async fn put(&self, key: &str, value: &str) -> Result<()> {
-        self.ask("put", &json!({"key": text(key), "value": text(value)})).await?;
+        self.ask("kv/put", &json!({"key": text(key), "value": text(value)})).await?;
         Ok(())
     }
 
     pub async fn delete(&self, key: &str) -> Result<()> {
-        self.ask("deleterange", &json!({"key": text(key)})).await?;
+        self.ask("kv/deleterange", &json!({"key": text(key)})).await?;
+        Ok(())
+    }
+
+    /// As an operator does once there is room again: gives it back, and takes writes again.
+    pub async fn make_room(&self) -> Result<()> {
+        self.compact().await?;
+        self.ask("maintenance/defragment", &json!({})).await?;
+        let alarms = self.ask("maintenance/alarm", &json!({"action": "GET"})).await?;
+        for alarm in alarms["alarms"].as_array().into_iter().flatten() {
+            let (member, alarm) = (&alarm["memberID"], &alarm["alarm"]);
+            let off = json!({"action": "DEACTIVATE", "memberID": member, "alarm": alarm});
+            self.ask("maintenance/alarm", &off).await?;
+        }
         Ok(())
     }
 

@@ -61,11 +61,13 @@ pub struct HubOptions {
     pub extra_apiserver: Vec<String>,
     /// A built-in kind that is kept in an etcd of its own, as `group/resource`.
     pub own_store: Option<&'static str>,
+    /// Bytes that etcd takes.
+    pub quota: u64,
 }
 
 impl Default for HubOptions {
     fn default() -> Self {
-        Self { audit: true, extra_apiserver: Vec::new(), own_store: None }
+        Self { audit: true, extra_apiserver: Vec::new(), own_store: None, quota: 8 << 30 }
     }
 }
 
@@ -275,7 +277,8 @@ impl Hub {
         command
             .arg("--name=e")
             .arg(file_flag("data-dir", &self.folder().join(name)))
-            .args(["--log-level=warn", "--quota-backend-bytes=8589934592", "--unsafe-no-fsync"])
+            .args(["--log-level=warn", "--unsafe-no-fsync"])
+            .arg(format!("--quota-backend-bytes={}", self.options.quota))
             // A lone member needs no long election: this saves half a second at every start.
             .args(["--heartbeat-interval=10", "--election-timeout=50"])
             .arg(format!("--listen-client-urls={client}"))

@@ -27,6 +27,7 @@ mod endpoints;
 mod failed_kinds;
 mod flow_control;
 mod foreign_objects;
+mod full_store;
 mod held_prune;
 mod junk_is_passed_by;
 mod key_rotation;

@@ -127,6 +127,7 @@ mod tests {
                 message: String::new(),
                 causes: vec![],
                 webhook: false,
+                full: false,
                 retry_after: None,
             }));
             assert_eq!(moved(&error, done).is_some(), expected, "{code} {reason} {done:?}");
