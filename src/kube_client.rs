@@ -35,9 +35,9 @@ const MAX_MESSAGE: usize = 1024;
 /// A key of a Secret has at most 253 bytes.
 const MAX_FIELD: usize = 300;
 
-/// How the API server begins when a webhook denies, cannot be called, or cannot convert.
-/// What etcd says once it has reached its quota, and no sooner takes it back than somebody disarms it.
+/// What etcd says once it has reached its quota, until somebody disarms the alarm.
 const FULL: &str = "database space exceeded";
+/// How the API server begins when a webhook denies, cannot be called, or cannot convert.
 const WEBHOOK: [&str; 3] = ["admission webhook \"", "failed calling webhook", "conversion webhook"];
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
