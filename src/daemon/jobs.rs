@@ -21,7 +21,7 @@ use crate::repository::record::Body;
 use crate::restore::{Done, Guard, Report, Scope};
 use crate::retry;
 use crate::status::{Outcome, Run};
-use crate::sync::{Standby, SyncError, Synced};
+use crate::sync::{Purpose, Standby, SyncError, Synced};
 use futures::future::BoxFuture;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -201,7 +201,8 @@ pub(super) async fn sync(
     let mut standby = standby.lock().await;
     let result = loop {
         let guard = &crate::sync::no_guard;
-        let run = standby.run(&backup, Scope::Passive, &released, guard, &cancel);
+        let purpose = Purpose::Follow { released: &released };
+        let run = standby.run(&backup, Scope::Passive, purpose, guard, &cancel);
         match run.await {
             Err(error) if error.is_missing() => match in_place_of(&repository, &backup).await {
                 Some(newer) => {
@@ -307,12 +308,13 @@ async fn restore_base(
     };
     let guard: Guard<'_> = &guard;
     let text = |error: SyncError| retry::chain(&error);
-    let caught_up = standby.run(base, Scope::Passive, &[], guard, cancel).await.map_err(text)?;
+    let caught_up = standby.run(base, Scope::Passive, Purpose::Promotion, guard, cancel);
+    let caught_up = caught_up.await.map_err(text)?;
     finished(&caught_up)?;
     surface::show_phase(shared, "CaughtUp", None).await;
     surface::show_phase(shared, "Activating", None).await;
     let activated = standby
-        .run(base, Scope::Activation { epoch: writer.epoch }, &[], guard, cancel)
+        .run(base, Scope::Activation { epoch: writer.epoch }, Purpose::Promotion, guard, cancel)
         .await
         .map_err(text)?;
     finished(&activated)?;

@@ -34,12 +34,20 @@ pub struct Drift {
     pub path: String,
 }
 
+#[derive(Debug, Default)]
+pub struct Compared {
+    pub drifted: Vec<Drift>,
+    /// What could not be looked at.
+    pub unseen: HashSet<ObjectKey>,
+}
+
 /// Ours and adopted objects of which it is not known that they hold what the backup says, although
-/// their mark says so. `before` is what the last look knew.
+/// their mark says so. `before` is what the last look knew, `again` what it left open.
 pub fn unsure(
     contents: &Contents,
     live: &Restored,
     before: Option<&Restored>,
+    again: impl Fn(&ObjectKey) -> bool,
 ) -> HashSet<ObjectKey> {
     let unsure = |(key, known): &(&ObjectKey, &super::Known)| {
         let written = contents.entries.get(*key).is_some_and(|entry| {
@@ -47,12 +55,13 @@ pub fn unsure(
                 && known.mark.is_some_and(|mark| mark.same_content(&entry.digest))
         });
         let seen = before.and_then(|before| before.get(key));
-        written && seen.is_none_or(|seen| seen.resource_version != known.resource_version)
+        let changed = seen.is_none_or(|seen| seen.resource_version != known.resource_version);
+        written && (changed || again(key))
     };
     live.objects.iter().filter(unsure).map(|(key, _)| key.clone()).collect()
 }
 
-/// Compares them with the hub. Gives back what differs.
+/// Compares them with the hub.
 pub async fn compare(
     client: &kube::Client,
     cancel: &CancellationToken,
@@ -60,18 +69,18 @@ pub async fn compare(
     source: &Source,
     kinds: &super::Kinds,
     mut unsure: Vec<ObjectKey>,
-) -> Result<Vec<Drift>, SourceError> {
+) -> Result<Compared, SourceError> {
     let hub = Hub::new(client, LOOK_UPS, cancel);
-    let mut drifted = vec![];
+    let mut compared = Compared::default();
     while !unsure.is_empty() && !cancel.is_cancelled() {
         let packs = by_pack(contents, unsure);
         let source = source.clone();
         let read = tokio::task::spawn_blocking(move || read(&source, packs)).await;
         let (desired, left) = read.map_err(SourceError::from)??;
+        unsure = left;
         if desired.is_empty() {
             break;
         }
-        unsure = left;
         let mut by_kind: BTreeMap<Kind, HashMap<ObjectKey, Box<RawValue>>> = BTreeMap::new();
         for (key, object) in desired {
             let version = contents.entries[&key].version.to_string();
@@ -81,15 +90,15 @@ pub async fn compare(
             }
         }
         for (kind, desired) in by_kind {
-            let found = if desired.len() > FEW {
-                listed(client, &kind, &desired).await
+            if desired.len() > FEW {
+                listed(client, &kind, &desired, &mut compared).await;
             } else {
-                one_by_one(&hub, &kind, &desired).await
-            };
-            drifted.extend(found);
+                one_by_one(&hub, &kind, &desired, &mut compared).await;
+            }
         }
     }
-    Ok(drifted)
+    compared.unseen.extend(unsure);
+    Ok(compared)
 }
 
 type Packs = BTreeMap<u32, HashSet<ObjectKey>>;
@@ -130,15 +139,17 @@ async fn listed(
     client: &kube::Client,
     kind: &Kind,
     desired: &HashMap<ObjectKey, Box<RawValue>>,
-) -> Vec<Drift> {
+    compared: &mut Compared,
+) {
     let mut drifted = vec![];
     let done = cut::list(client, kind, None, |body| {
         std::future::ready(compare_page(kind, &body, desired, &mut drifted))
     });
     if let Err(error) = done.await {
         not_looked_at(kind, &error);
+        compared.unseen.extend(desired.keys().cloned());
     }
-    drifted
+    compared.drifted.append(&mut drifted);
 }
 
 fn compare_page(
@@ -163,27 +174,28 @@ async fn one_by_one(
     hub: &Hub<'_>,
     kind: &Kind,
     desired: &HashMap<ObjectKey, Box<RawValue>>,
-) -> Vec<Drift> {
-    let looks = desired.iter().map(|(key, desired)| async move {
-        match hub.get(key, &kind.version).await {
+    compared: &mut Compared,
+) {
+    let looks = desired
+        .iter()
+        .map(async |(key, desired)| (key, desired, hub.get(key, &kind.version).await));
+    let looks: Vec<_> = looks.collect();
+    let mut looks = futures::stream::iter(looks).buffer_unordered(LOOK_UPS);
+    while let Some((key, desired, answer)) = looks.next().await {
+        match answer {
             Ok(body) => {
-                let live = serde_json::from_slice::<&RawValue>(&body).ok()?;
-                drift_of(key.clone(), desired, live)
+                if let Ok(live) = serde_json::from_slice::<&RawValue>(&body) {
+                    compared.drifted.extend(drift_of(key.clone(), desired, live));
+                }
             }
             // It went meanwhile: the next plan creates it again.
-            Err(error) if error.is_not_found() => None,
+            Err(error) if error.is_not_found() => {}
             Err(error) => {
                 not_looked_at(kind, &error);
-                None
+                compared.unseen.insert(key.clone());
             }
         }
-    });
-    let looks: Vec<_> = looks.collect();
-    futures::stream::iter(looks)
-        .buffer_unordered(LOOK_UPS)
-        .filter_map(std::future::ready)
-        .collect()
-        .await
+    }
 }
 
 fn not_looked_at(kind: &Kind, error: &(dyn std::error::Error + 'static)) {
@@ -195,4 +207,34 @@ fn not_looked_at(kind: &Kind, error: &(dyn std::error::Error + 'static)) {
 fn drift_of(key: ObjectKey, desired: &RawValue, live: &RawValue) -> Option<Drift> {
     let path = drift::find(desired, live).unwrap_or_else(|_| Some(String::new()))?;
     Some(Drift { key, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{contents, key, restored};
+    use super::*;
+
+    #[test]
+    fn unsure_is_what_may_have_changed_since_it_was_looked_at() {
+        let name = "x.io/parts/ns/a";
+        let contents = contents(&[(name, &[])]);
+        let live = |standing, content| restored(&[(name, standing, content, 0)]);
+        let seen = live(Standing::Ours, name);
+        let mut older = seen.clone();
+        for known in older.objects.values_mut() {
+            known.resource_version = "4".into();
+        }
+        for (case, live, before, again, expected) in [
+            ("a first look", live(Standing::Ours, name), None, false, true),
+            ("as it was seen", live(Standing::Ours, name), Some(&seen), false, false),
+            ("left open by the last look", live(Standing::Ours, name), Some(&seen), true, true),
+            ("changed since", live(Standing::Ours, name), Some(&older), false, true),
+            ("adopted", live(Standing::Adopted, name), None, false, true),
+            ("not ours", live(Standing::Foreign, name), None, true, false),
+            ("to be written anyway", live(Standing::Ours, "older"), None, true, false),
+        ] {
+            let unsure = unsure(&contents, &live, before, |_| again);
+            assert_eq!(unsure.contains(&key(name)), expected, "{case}");
+        }
+    }
 }

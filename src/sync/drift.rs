@@ -8,7 +8,7 @@ use crate::restore::recheck;
 use crate::restore::{Kinds, Restored, Source};
 use crate::retry;
 use crate::status::DriftFacts;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio_util::sync::CancellationToken;
 
 /// Full checks in a row that found an object changed, after which somebody else is at work on it.
@@ -19,6 +19,8 @@ const MAX_NAMED: usize = 20;
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     found: HashMap<ObjectKey, Found>,
+    /// What could not be compared, or not yet.
+    unseen: HashSet<ObjectKey>,
 }
 
 #[derive(Debug)]
@@ -40,20 +42,19 @@ impl Watch {
         before: Option<&Restored>,
         live: &mut Restored,
     ) {
-        let mut unsure = recheck::unsure(contents, live, before);
-        // What was only told is not written, so nothing but a look can tell that it is gone.
-        let told = self.found.keys().filter(|key| live.get(key).is_some());
-        unsure.extend(told.cloned());
-        let unsure = unsure.into_iter().collect();
-        let compared = recheck::compare(client, cancel, contents, source, kinds, unsure).await;
-        let drifted = match compared {
-            Ok(drifted) => drifted,
+        let unsure = self.unsure(contents, before, live);
+        let keys = unsure.iter().cloned().collect();
+        let compared = recheck::compare(client, cancel, contents, source, kinds, keys).await;
+        let (drifted, unseen) = match compared {
+            Ok(recheck::Compared { drifted, unseen }) => (drifted, unseen),
             Err(error) => {
                 let error = retry::chain(&*error);
                 tracing::warn!(error, "what was restored could not be compared with the backup");
+                self.unseen = unsure;
                 return;
             }
         };
+        self.unseen = unseen;
         let mut found = HashMap::new();
         for recheck::Drift { key, path } in drifted {
             let times = self.found.get(&key).map_or(1, |before| before.times + 1);
@@ -69,6 +70,27 @@ impl Watch {
             found.insert(key, Found { path, times });
         }
         self.found = found;
+    }
+
+    /// Leaves the comparison to the next look.
+    pub(super) fn postpone(
+        &mut self,
+        contents: &Contents,
+        before: Option<&Restored>,
+        live: &Restored,
+    ) {
+        self.unseen = self.unsure(contents, before, live);
+    }
+
+    fn unsure(
+        &self,
+        contents: &Contents,
+        before: Option<&Restored>,
+        live: &Restored,
+    ) -> HashSet<ObjectKey> {
+        // What was only told is not written, so nothing but a look can tell that it is gone.
+        let again = |key: &_| self.found.contains_key(key) || self.unseen.contains(key);
+        recheck::unsure(contents, live, before, again)
     }
 
     pub(super) fn facts(&self, policy: Drift) -> DriftFacts {

@@ -45,6 +45,16 @@ pub struct Standby {
     waiting: BTreeSet<GroupResource>,
 }
 
+/// What a run is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Purpose<'a> {
+    /// A standby follows. `released`: ids of held prunes that an operator lets go, by this run and no
+    /// other.
+    Follow { released: &'a [String] },
+    /// A promotion waits for it: what somebody changed on the hub is looked for later.
+    Promotion,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
     #[error("failed to open the backup {backup}")]
@@ -117,16 +127,19 @@ impl Standby {
         Ok(())
     }
 
-    /// Makes the hub hold the backup, as far as `scope` goes. `released`: ids of held prunes that an
-    /// operator lets go, by this run and no other.
+    /// Makes the hub hold the backup, as far as `scope` goes.
     pub async fn run(
         &mut self,
         backup: &Arc<Backup>,
         scope: Scope,
-        released: &[String],
+        purpose: Purpose<'_>,
         guard: Guard<'_>,
         cancel: &CancellationToken,
     ) -> Result<Synced, SyncError> {
+        let (released, hurries) = match purpose {
+            Purpose::Follow { released } => (released, false),
+            Purpose::Promotion => (&[][..], true),
+        };
         let now = crate::clock::monotonic();
         self.open(backup).await?;
         let full_check = self.full_check_is_due(now);
@@ -146,7 +159,7 @@ impl Standby {
         let trusted = std::mem::take(&mut self.trusted) && !full_check;
         let (mut restored, unread) = match self.restored.take() {
             Some(restored) if trusted => (restored, HashSet::new()),
-            before => self.read_back(&kinds, &opened, before.as_ref(), cancel).await,
+            before => self.read_back(&kinds, &opened, before.as_ref(), hurries, cancel).await,
         };
         let report =
             self.restore(&opened, scope, released, &kinds, &unread, &mut restored, guard, cancel);
@@ -170,6 +183,7 @@ impl Standby {
         kinds: &Kinds,
         opened: &Arc<Opened>,
         before: Option<&Restored>,
+        hurries: bool,
         cancel: &CancellationToken,
     ) -> (Restored, HashSet<GroupResource>) {
         let contents = &opened.contents;
@@ -179,10 +193,14 @@ impl Standby {
         }
         let mut restored = live.restored;
         self.going = live.going.into_iter().collect();
-        let what = (contents, &self.source(opened), kinds);
-        let policy = self.settings.passive.drift;
-        let client = &self.client;
-        self.drift.look(policy, client, cancel, what, before, &mut restored).await;
+        if hurries {
+            self.drift.postpone(contents, before, &restored);
+        } else {
+            let what = (contents, &self.source(opened), kinds);
+            let policy = self.settings.passive.drift;
+            let client = &self.client;
+            self.drift.look(policy, client, cancel, what, before, &mut restored).await;
+        }
         (restored, live.unread.into_iter().map(|(kind, _)| kind).collect())
     }
 

@@ -1,8 +1,10 @@
 //! What somebody changes on a passive hub is found by the next full check: written again, or only told.
 
 use crate::harness::bare::Api;
-use crate::harness::daemon::Daemon;
+use crate::harness::daemon::{Daemon, cli_on};
+use crate::harness::hub::{DAEMON_USER, Hub};
 use crate::harness::{Result, eventually};
+use crate::scene::{until_role, until_silent};
 use crate::stage::{DEADLINE, Stage};
 use serde_json::{Value, json};
 
@@ -47,6 +49,46 @@ async fn a_change_on_the_passive_hub_is_written_again_or_told() -> Result<()> {
     assert_eq!(passive.status().await?["sync"]["drift"]["objects"], 1, "and it stays told");
     assert_eq!(value(&target).await?, "while it was away", "it is left as it is");
     Ok(())
+}
+
+/// What somebody changed is not looked for while a promotion waits, even if a full check is due.
+#[tokio::test]
+async fn a_promotion_compares_nothing() -> Result<()> {
+    let stage = Stage::set("hurry", |config| {
+        config.with("passive.fullCheck", json!("1s")).with("passive.drift", json!("report"))
+    })
+    .await?;
+    create(&stage.pair.primary.api()?).await?;
+    let mut primary = stage.start_primary().await?;
+    let mut passive = stage.start_passive().await?;
+    change(&stage.pair.passive.api()?, "changed").await?;
+    // What is told is looked at by every comparison.
+    let told = |seen: &Value| (seen["sync"]["drift"]["objects"] == 1).then_some(());
+    passive.until(DEADLINE, "the drift to be told", told).await?;
+
+    let hub = &stage.pair.passive;
+    let pause = ["sync", "pause", "--indefinitely", "--reason", "a promotion"];
+    assert!(cli_on(hub, &stage.passive_config, &pause)?.status.success());
+    let still = |seen: &Value| seen["sync"]["runningSince"].is_null().then_some(());
+    passive.until(DEADLINE, "the last sync to end", still).await?;
+    let (looks, lists) = (asked(hub, "get", "configmaps")?, asked(hub, "list", UNSAVED)?);
+    assert!(looks > 0, "it was compared before");
+
+    primary.kill9();
+    until_silent(&mut passive).await?;
+    passive.promote(DEADLINE).await?;
+    until_role(&mut passive, "primary").await?;
+    assert!(asked(hub, "list", UNSAVED)? > lists, "the full check was due");
+    assert_eq!(asked(hub, "get", "configmaps")?, looks);
+    Ok(())
+}
+
+/// A kind that no backup lists, but every full check.
+const UNSAVED: &str = "limitranges";
+
+fn asked(hub: &Hub, verb: &str, resource: &str) -> Result<usize> {
+    let ours = hub.audit()?.into_iter().filter(|event| event.user == DAEMON_USER);
+    Ok(ours.filter(|event| event.verb == verb && event.resource == resource).count())
 }
 
 async fn create(api: &Api) -> Result<()> {
