@@ -34,5 +34,6 @@ pub mod kube_status;
 pub mod logging;
 pub mod metrics;
 pub mod observe;
+pub mod progress;
 pub mod retry;
 pub mod status;

@@ -311,6 +311,8 @@ mod tests {
             "promotion_started_timestamp_seconds 0",
             "rehearsal_failed_objects 0",
             "rehearsal_last_success_timestamp_seconds 1795196105",
+            "restore_running_done_objects 0",
+            "restore_running_planned_objects 0",
             "restored_backup_timestamp_seconds{set=\"credentials\"} 1795195800",
             "restored_backup_timestamp_seconds{set=\"resources\"} 1795195800",
             "role{role=\"primary\"} 0",

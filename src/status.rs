@@ -422,6 +422,8 @@ pub struct SyncFacts {
     pub drift: DriftFacts,
     #[serde(default)]
     pub rehearsal: RehearsalFacts,
+    /// How far the running sync or promotion is, if it takes its time.
+    pub progress: Option<crate::progress::pace::Progress>,
 }
 
 /// Restored objects that somebody else had changed, as the last full check found them.

@@ -6,18 +6,20 @@
 use super::exit::{Code, Failure};
 use super::filter::{Filter, Wanted};
 use super::opened::{self, Open};
+use super::progress;
 use super::render_diff::{self, Compared};
-use super::stored::{Stored, progress, show};
+use super::stored::{Stored, show};
 use super::{Global, home, run};
 use crate::capture::candidates::{self, NamespaceLabels};
 use crate::capture::clean::{self, Head};
 use crate::capture::cut::{self, CutError};
 use crate::capture::discovery::{self, Discovered};
-use crate::capture::select::{KindRules, Verdict};
+use crate::capture::select::{KindRules, Selection, Verdict};
 use crate::capture::survey::SurveyError;
 use crate::config::settings::Settings;
 use crate::differ::{self, Change, Difference, Paths};
 use crate::object::{Digest, GroupResource, Kind, ObjectKey, Set};
+use crate::progress::Tally;
 use crate::repository::contents::{Contents, Entry};
 use crate::repository::packs::PacksError;
 use crate::retry;
@@ -216,22 +218,9 @@ async fn with_hub(
         unwanted: HashSet::new(),
         pairs: Pairs::new(before),
     };
-    for kind in &kinds {
-        let rules = selection.for_kind(kind);
-        if !now.wanted.takes_kind(&kind.group_resource()) || !rules.may_select() {
-            continue;
-        }
-        progress(global, &format!("listing {}", kind.group_resource()));
-        let keeps_status = selection.keeps_status(kind);
-        let mut read = Ok(());
-        let listed = cut::list(client, kind, None, |page| {
-            read = now.page(kind, &rules, keeps_status, &page);
-            std::future::ready(if read.is_ok() { Ok(()) } else { Err(CutError::Stopped) })
-        });
-        let listed = listed.await;
-        read?;
-        listed.map_err(SurveyError::Cut)?;
-    }
+    progress::say(global, "reading what stands on the hub");
+    let tally = Tally::default();
+    progress::follow(global, &tally, now.read(client, &selection, &kinds, &tally)).await?;
     let mut found = now.finish(before.contents())?;
     for group in unread {
         eprintln!("the hub cannot tell what it holds of the API group {group}: it is left out");
@@ -257,6 +246,32 @@ fn as_in(before: &Contents, kinds: &mut [Kind], served: &BTreeMap<GroupResource,
 }
 
 impl Now<'_> {
+    async fn read(
+        &mut self,
+        client: &kube::Client,
+        selection: &Selection,
+        kinds: &[Kind],
+        tally: &Tally,
+    ) -> Result<(), Failure> {
+        let chosen = kinds.iter().filter(|kind| self.wanted.takes_kind(&kind.group_resource()));
+        let chosen = chosen.map(|kind| (kind, selection.for_kind(kind)));
+        let chosen: Vec<_> = chosen.filter(|(_, rules)| rules.may_select()).collect();
+        tally.begin("listing", "kinds", Some(chosen.len()));
+        for (kind, rules) in chosen {
+            let keeps_status = selection.keeps_status(kind);
+            let mut read = Ok(());
+            let listed = cut::list(client, kind, None, |page| {
+                read = self.page(kind, &rules, keeps_status, &page);
+                std::future::ready(if read.is_ok() { Ok(()) } else { Err(CutError::Stopped) })
+            });
+            let listed = listed.await;
+            read?;
+            listed.map_err(SurveyError::Cut)?;
+            tally.add(1);
+        }
+        Ok(())
+    }
+
     fn page(
         &mut self,
         kind: &Kind,

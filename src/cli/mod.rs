@@ -19,6 +19,7 @@ pub mod keys;
 mod once;
 mod opened;
 mod pause;
+mod progress;
 mod promote;
 mod prune;
 pub mod render;
@@ -78,6 +79,10 @@ pub struct Global {
     /// How the result is written
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
+    /// How long work tells how far it is, on standard error: `auto` draws a bar on a terminal and writes
+    /// lines elsewhere, none with -o json
+    #[arg(long, global = true, value_enum, default_value_t)]
+    progress: progress::Mode,
 }
 
 impl Global {

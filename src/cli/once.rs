@@ -4,7 +4,8 @@ use super::exit::{Code, Failure};
 use super::filter::{Filter, Wanted};
 use super::home;
 use super::opened::{self, Open};
-use super::stored::{Stored, progress};
+use super::progress;
+use super::stored::Stored;
 use super::{Global, run};
 use crate::capture::discovery;
 use crate::config::settings::Settings;
@@ -81,8 +82,10 @@ pub(super) async fn make(global: &Global, chosen: Chosen) -> Result<Made, Failur
     let namespaces = Namespaces(namespaces);
     let picked = pick::pick(open.contents(), keys.iter(), &namespaces)
         .map_err(|error| unpickable(&error))?;
-    progress(global, "reading what stands on the hub");
-    planned(target, stored, open, picked, namespaces, existing, activation).await
+    progress::say(global, "reading what stands on the hub");
+    let tally = open.packs.tally().clone();
+    let planned = planned(target, stored, open, picked, namespaces, existing, activation);
+    Box::pin(progress::follow(global, &tally, Box::pin(planned))).await
 }
 
 /// From a saved plan, which must come to the same writes as when it was made.
@@ -117,9 +120,11 @@ pub(super) async fn again(global: &Global, saved: &Saved, file: &Path) -> Result
     let keys = then.iter().map(|step| &step.from);
     let picked =
         pick::pick(open.contents(), keys, &namespaces).map_err(|error| moved(error.to_string()))?;
-    progress(global, "reading what stands on the hub");
-    let made =
-        planned(target, stored, open, picked, namespaces, saved.existing, saved.activation).await?;
+    progress::say(global, "reading what stands on the hub");
+    let tally = open.packs.tally().clone();
+    let planned =
+        planned(target, stored, open, picked, namespaces, saved.existing, saved.activation);
+    let made = Box::pin(progress::follow(global, &tally, Box::pin(planned))).await?;
     let drift = steps::drift(&then, &made.steps);
     if drift.is_empty() { Ok(made) } else { Err(moved(drift.join("; "))) }
 }
@@ -233,7 +238,9 @@ async fn planned(
 ) -> Result<Made, Failure> {
     let selection = &target.settings.selection;
     let keeps_status = |kind: &Kind| selection.keeps_status(kind);
-    let live = present::read(&target.client, &target.kinds, &picked, keeps_status).await;
+    let live =
+        present::read(&target.client, &target.kinds, &picked, keeps_status, open.packs.tally());
+    let live = live.await;
     let live =
         live.map_err(|error| Failure::new(Code::KubernetesUnreachable, retry::chain(&error)))?;
     let keys = picked.contents.entries.keys();
@@ -353,7 +360,7 @@ impl Made {
         Ok(())
     }
 
-    pub(super) async fn execute(&self, dry_run: bool) -> Report {
+    pub(super) async fn execute(&self, global: &Global, dry_run: bool) -> Report {
         let Self { target, open, picked, namespaces, present, existing, checked, .. } = self;
         let mut restored: Restored = steps::restored(picked, present, *existing);
         let (open, names) = (open.clone(), namespaces.clone());
@@ -362,6 +369,7 @@ impl Made {
             how: How::Once,
             dry_run,
             applied: None,
+            tally: self.open.packs.tally(),
             client: &target.client,
             contents: &picked.contents,
             kinds: &target.kinds,
@@ -384,6 +392,7 @@ impl Made {
                 Ok(failed?)
             }),
         };
-        restore::execute(&run, checked, &mut restored).await
+        let run = restore::execute(&run, checked, &mut restored);
+        progress::follow(global, self.open.packs.tally(), run).await
     }
 }

@@ -3,7 +3,8 @@
 
 use super::Global;
 use super::exit::{Code, Failure};
-use super::stored::{Stored, progress};
+use super::progress;
+use super::stored::Stored;
 use crate::object::{GroupResource, ObjectKey};
 use crate::repository::contents::Contents;
 use crate::repository::packs::{Opened, PackStore, PacksError};
@@ -28,8 +29,9 @@ pub(super) async fn open(stored: &mut Stored, global: &Global, id: &str) -> Resu
     let slot = backup.mark.slot;
     let (id, (packs, cache)) = (backup.id(), stored.packs()?);
     let count = plural(backup.commit.packs().count(), "pack", "packs");
-    progress(global, &format!("opening {id}: {count}"));
-    let opened = match packs.open(backup, None).await {
+    progress::say(global, &format!("opening {id}: {count}"));
+    let opened = progress::follow(global, packs.tally(), packs.open(backup, None)).await;
+    let opened = match opened {
         Err(PacksError::Missing { .. }) if stored.is_retired(slot).await? => {
             let message = format!("the backup {id} was retired while it was read");
             return Err(Failure::new(Code::Failed, message)

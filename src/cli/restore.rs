@@ -4,8 +4,9 @@
 use super::exit::{Code, Failure};
 use super::filter::Filter;
 use super::once::{self, Chosen, Made};
+use super::progress;
 use super::render_plan::{self, Outcome};
-use super::stored::{progress, show};
+use super::stored::show;
 use super::{Global, prune};
 use crate::object::Set;
 use crate::restore::once::saved::Saved;
@@ -166,9 +167,10 @@ async fn run(global: &Global, run: Running) -> Result<(), Failure> {
         prune::confirm(run.yes, &question, &same_with("--yes"))?;
         made.still_may_write().await?;
     }
-    progress(global, &format!("writing {}", plural(count - untried.len(), "object", "objects")));
+    let objects = plural(count - untried.len(), "object", "objects");
+    progress::say(global, &format!("writing {objects}"));
     made.leave_out(&untried)?;
-    let report = made.execute(rehearsal).await;
+    let report = made.execute(global, rehearsal).await;
     let written: HashSet<_> = made.checked.plan().writes.iter().map(|write| &write.key).collect();
     let refused = report.refused.iter().filter(|item| written.contains(&item.key));
     let mut failed: Vec<_> = report.failed.iter().chain(refused).collect();

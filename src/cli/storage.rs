@@ -1,8 +1,9 @@
 //! `understudy storage usage` and `ls`: what stands in the storage and how much room it takes.
 
 use super::exit::Failure;
+use super::progress;
 use super::render_storage::{self, Kept, Usage};
-use super::stored::{self, Stored, progress, show};
+use super::stored::{self, Stored, show};
 use super::{Global, run};
 use crate::object::Set;
 use crate::repository::chain::SUMMARIES;
@@ -21,7 +22,7 @@ pub(super) async fn ls(global: &Global, prefix: &str) -> Result<(), Failure> {
     // Whoever types `journal` means the folder.
     let folder = prefix.trim_end_matches('/');
     let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
-    progress(global, &format!("listing {}{prefix}", storage.location()));
+    progress::say(global, &format!("listing {}{prefix}", storage.location()));
     let entries = storage.list(&prefix, None).await?;
     show(render_storage::keys(&entries, global.output))
 }
@@ -29,7 +30,7 @@ pub(super) async fn ls(global: &Global, prefix: &str) -> Result<(), Failure> {
 pub(super) async fn usage(global: &Global) -> Result<(), Failure> {
     let settings = run::settings(global)?;
     let storage = stored::storage(&settings).await?;
-    progress(global, &format!("listing {}", storage.location()));
+    progress::say(global, &format!("listing {}", storage.location()));
     // Listed first: a pack that is written meanwhile must not look as if no backup named it.
     let entries = storage.list("", None).await?;
     let now = crate::clock::now();
@@ -39,10 +40,8 @@ pub(super) async fn usage(global: &Global) -> Result<(), Failure> {
         return show(render_storage::usage(&location, &usage, global.output, now));
     };
     let backups = &stored.view().backups;
-    progress(
-        global,
-        &format!("reading the commits of {}", plural(backups.len(), "backup", "backups")),
-    );
+    let count = plural(backups.len(), "backup", "backups");
+    progress::say(global, &format!("reading the commits of {count}"));
     let commits: Vec<HashMap<String, Set>> = stream::iter(backups.iter().map(|b| b.slot))
         .map(|slot| named_packs(&stored, slot))
         .buffer_unordered(READS)

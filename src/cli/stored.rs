@@ -1,8 +1,6 @@
 //! The repository as a command sees it: from the storage alone, with both clusters dead.
 
-use super::Global;
 use super::exit::{Code, Failure};
-use super::render::Output;
 use crate::config::settings::Settings;
 use crate::observe;
 use crate::repository::chain::{Backup, View};
@@ -13,7 +11,7 @@ use crate::repository::packs::PackStore;
 use crate::repository::record::{self, Body, Commit, Record};
 use crate::repository::storage::Storage;
 use crate::status::Role;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -168,13 +166,6 @@ pub(super) fn keys(settings: &Settings) -> Result<Arc<Keys>, Failure> {
 
 pub(super) async fn storage(settings: &Settings) -> Result<Storage, Failure> {
     Ok(Storage::open(&settings.storage.location, observe::nobody()).await?)
-}
-
-/// Lines rather than a bar: they stay in a log, too. None where a program reads the result.
-pub(super) fn progress(global: &Global, line: &str) {
-    if global.output == Output::Table && std::io::stderr().is_terminal() {
-        eprintln!("{line}");
-    }
 }
 
 /// The result, on standard output. Whoever reads it may have seen enough and gone (`| head`).

@@ -1,8 +1,9 @@
 //! `understudy backup verify`: reads backups as a restore would, and writes nothing.
 
 use super::exit::{Code, Failure};
+use super::progress;
 use super::render_backup::{self, Verified};
-use super::stored::{Stored, progress, show};
+use super::stored::{Stored, show};
 use super::{Global, run};
 use crate::repository::layout::PackName;
 use crate::repository::verify::{Fault, Verifier, sample};
@@ -34,16 +35,23 @@ pub(super) async fn verify(
         None => None,
     };
     let (packs, _cache) = stored.packs()?;
+    let tally = packs.tally().clone();
     let mut verifier = Verifier::new(packs);
     let mut results = Vec::with_capacity(slots.len());
     for (index, slot) in slots.iter().enumerate() {
         let Some(found) = stored.committed(*slot).await? else { continue };
         let backup = &found.backup;
-        progress(global, &format!("verifying {} of {}: {}", index + 1, slots.len(), backup.id()));
-        let (read, faults) = match &wanted {
-            Some(wanted) => verifier.check_some(backup, wanted).await?,
-            None => (backup.commit.packs().count(), verifier.check(backup).await?),
+        progress::say(
+            global,
+            &format!("verifying {} of {}: {}", index + 1, slots.len(), backup.id()),
+        );
+        let check = async {
+            match &wanted {
+                Some(wanted) => verifier.check_some(backup, wanted).await,
+                None => Ok((backup.commit.packs().count(), verifier.check(backup).await?)),
+            }
         };
+        let (read, faults) = progress::follow(global, &tally, check).await?;
         if !faults.is_empty() && stored.is_retired(*slot).await? {
             let message = format!("the backup {} was retired while it was read", backup.id());
             if !all {

@@ -202,8 +202,9 @@ pub(super) async fn sync(
     let result = loop {
         let guard = &crate::sync::no_guard;
         let purpose = Purpose::Follow { released: &released };
+        let tally = standby.tally().clone();
         let run = standby.run(&backup, Scope::Passive, purpose, guard, &cancel);
-        match run.await {
+        match surface::follow(&shared, &tally, run).await {
             Err(error) if error.is_missing() => match in_place_of(&repository, &backup).await {
                 Some(newer) => {
                     let (retired, newer_id) = (backup.id(), newer.id());
@@ -234,8 +235,12 @@ pub(super) async fn sync(
         Ok(Synced::Restored(report)) => report.stopped.is_none(),
         Err(_) => false,
     };
-    if through && let Some(facts) = standby.rehearse(&cancel).await {
-        shared.board.update(|s| s.sync.rehearsal = facts);
+    if through {
+        let tally = standby.tally().clone();
+        let rehearsal = Box::pin(standby.rehearse(&cancel));
+        if let Some(facts) = Box::pin(surface::follow(&shared, &tally, rehearsal)).await {
+            shared.board.update(|s| s.sync.rehearsal = facts);
+        }
     }
     match result {
         Ok(Synced::Nothing) => JobResult::Done,
@@ -308,15 +313,15 @@ async fn restore_base(
     };
     let guard: Guard<'_> = &guard;
     let text = |error: SyncError| retry::chain(&error);
+    let tally = standby.tally().clone();
     let caught_up = standby.run(base, Scope::Passive, Purpose::Promotion, guard, cancel);
-    let caught_up = caught_up.await.map_err(text)?;
+    let caught_up = surface::follow(shared, &tally, caught_up).await.map_err(text)?;
     finished(&caught_up)?;
     surface::show_phase(shared, "CaughtUp", None).await;
     surface::show_phase(shared, "Activating", None).await;
-    let activated = standby
-        .run(base, Scope::Activation { epoch: writer.epoch }, Purpose::Promotion, guard, cancel)
-        .await
-        .map_err(text)?;
+    let scope = Scope::Activation { epoch: writer.epoch };
+    let activated = standby.run(base, scope, Purpose::Promotion, guard, cancel);
+    let activated = surface::follow(shared, &tally, activated).await.map_err(text)?;
     finished(&activated)?;
     match activated {
         Synced::Nothing => Ok(Report::default()),

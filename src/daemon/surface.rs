@@ -2,8 +2,10 @@
 //! and HTTP.
 
 mod held;
+mod progress;
 mod promotion;
 
+pub(super) use progress::follow;
 pub(super) use promotion::{
     remembered_request, settle_promotion, show_activated, show_phase, show_refusal, show_request,
     show_term,

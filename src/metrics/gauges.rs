@@ -62,6 +62,9 @@ pub fn gauges(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
         Some(Role::Passive) => all.extend(passive(snapshot, now)),
         Some(Role::Promoting | Role::Fenced) | None => {}
     }
+    if matches!(snapshot.role, Some(Role::Passive | Role::Promoting)) {
+        all.extend(restoring(snapshot));
+    }
     if matches!(snapshot.role, Some(Role::Primary | Role::Passive)) {
         all.extend(verification(snapshot));
     }
@@ -392,6 +395,25 @@ fn last_backup(newest: &BackupSummary) -> Vec<Gauge> {
             "Objects that changed against the backup before.",
             "set",
             each(|summary| summary.changed),
+        ),
+    ]
+}
+
+/// Of the running restore; 0 while none runs.
+fn restoring(snapshot: &Snapshot) -> [Gauge; 2] {
+    let progress = snapshot.sync.progress.as_ref().filter(|progress| progress.restores());
+    let (done, planned) =
+        progress.map_or((0, 0), |progress| (progress.done, progress.total.unwrap_or_default()));
+    [
+        one(
+            "understudy_restore_running_done_objects",
+            "Objects that the running restore has written; 0 while none runs.",
+            number(done),
+        ),
+        one(
+            "understudy_restore_running_planned_objects",
+            "Objects that the running restore has to write; 0 while none runs.",
+            number(planned),
         ),
     ]
 }

@@ -13,6 +13,7 @@ use super::pack::{self, Gone, Line, ObjectLine, PackError, Sealed};
 use super::record::{Commit, PackRef, SetContents};
 use super::storage::{Storage, StorageError};
 use crate::object::{Digest, ObjectKey, Set};
+use crate::progress::Tally;
 use crate::retry::{self, Policy};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -39,6 +40,7 @@ pub struct PackStore {
     keys: Arc<Keys>,
     repository: Arc<str>,
     cache: PathBuf,
+    tally: Tally,
 }
 
 /// A backup of which every byte was authenticated, decrypted and counted.
@@ -114,7 +116,17 @@ impl PackStore {
     ) -> Result<Self, PacksError> {
         std::fs::create_dir_all(&cache)
             .map_err(|source| PacksError::Cache { path: cache.clone(), source })?;
-        Ok(Self { storage, keys, repository: repository.into(), cache })
+        Ok(Self { storage, keys, repository: repository.into(), cache, tally: Tally::default() })
+    }
+
+    /// What is fetched and opened from now on is counted here.
+    #[must_use]
+    pub fn telling(self, tally: Tally) -> Self {
+        Self { tally, ..self }
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Creates the pack and reads it back. A second attempt sends the same bytes under the same name.
@@ -169,7 +181,13 @@ impl PackStore {
 
     /// Brings every pack of the commit into the cache. A cached file with other bytes is replaced.
     async fn fetch(&self, commit: &Commit) -> Result<(), PacksError> {
-        let fetches: Vec<_> = commit.packs().map(|reference| self.fetch_one(reference)).collect();
+        let fetches = commit.packs().map(async |reference| {
+            self.fetch_one(reference).await?;
+            self.tally.add(1);
+            Ok(())
+        });
+        let fetches: Vec<_> = fetches.collect();
+        self.tally.begin("fetching", "packs", Some(fetches.len()));
         stream::iter(fetches).buffer_unordered(TRANSFERS).try_collect().await
     }
 
@@ -217,6 +235,8 @@ impl PackStore {
             None => Default::default(),
         };
         let mut overlays = BTreeMap::<Set, Overlay>::new();
+        let new = packs.iter().filter(|(_, reference)| !known.contains(&reference.name));
+        self.tally.begin("opening", "packs", Some(new.count()));
         for (number, (set, reference)) in (0_u32..).zip(&packs) {
             if !known.contains(&reference.name) {
                 let overlay = overlays.entry(*set).or_default();
@@ -225,6 +245,7 @@ impl PackStore {
                     older.add(key, entry, &packs[entry.pack as usize]);
                 };
                 self.index(reference, *set, number, overlay, gone, &mut replaced)?;
+                self.tally.add(1);
             }
         }
         let mut replaced = |key, entry: &Entry| older.add(key, entry, &packs[entry.pack as usize]);

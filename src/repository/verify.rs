@@ -59,14 +59,22 @@ impl Verifier {
         backup: &Backup,
         wanted: &HashSet<PackName>,
     ) -> Result<(usize, Vec<Fault>), PacksError> {
-        let (mut read, mut faults) = (0, vec![]);
-        for (set, reference) in packs_by_set(&backup.commit) {
-            if wanted.contains(&reference.name) {
-                read += 1;
-                faults.extend(self.look_at(set, reference).await?);
-            }
+        let packs = packs_by_set(&backup.commit);
+        let packs = packs.filter(|(_, reference)| wanted.contains(&reference.name)).collect();
+        self.look_at_all(packs).await
+    }
+
+    async fn look_at_all(
+        &mut self,
+        packs: Vec<(Set, &PackRef)>,
+    ) -> Result<(usize, Vec<Fault>), PacksError> {
+        let mut faults = vec![];
+        self.packs.tally().begin("reading", "packs", Some(packs.len()));
+        for (set, reference) in &packs {
+            faults.extend(self.look_at(*set, reference).await?);
+            self.packs.tally().add(1);
         }
-        Ok((read, faults))
+        Ok((packs.len(), faults))
     }
 
     /// Each pack once, however many backups need it.
@@ -88,10 +96,7 @@ impl Verifier {
         backup: &Backup,
         first: &PacksError,
     ) -> Result<Vec<Fault>, PacksError> {
-        let mut faults = vec![];
-        for (set, reference) in packs_by_set(&backup.commit) {
-            faults.extend(self.look_at(set, reference).await?);
-        }
+        let (_, mut faults) = self.look_at_all(packs_by_set(&backup.commit).collect()).await?;
         if faults.is_empty() {
             // Each pack is what was committed, but together they are not the backup.
             faults.push(of_commit(backup, chain(first)));

@@ -21,6 +21,8 @@ use super::wave::{self, Asked};
 use super::write::Outcome;
 use crate::clock;
 use crate::object::{GroupResource, ObjectKey, Set};
+use crate::progress::Tally;
+use crate::progress::pace::RESTORING;
 use crate::repository::contents::{Contents, Entry};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
@@ -87,6 +89,7 @@ pub struct Run<'a> {
     pub source: Source,
     /// None: every object that changed is read from the hub first.
     pub applied: Option<Applied>,
+    pub tally: &'a Tally,
 }
 
 /// What does not change while a plan is executed.
@@ -129,6 +132,8 @@ pub async fn execute(run: &Run<'_>, checked: &Checked, restored: &mut Restored) 
         settled: None,
     };
 
+    let doing = if run.dry_run { "trying" } else { RESTORING };
+    run.tally.begin(doing, "objects", Some(plan.writes.len()));
     let mut todo = plan.writes.clone();
     let passes = if run.dry_run { 1 } else { PASSES };
     for pass in 0..passes {
@@ -459,9 +464,11 @@ async fn drain<'k, F: Future<Output = (&'k ObjectKey, Removal)>>(
     removals: Vec<F>,
 ) {
     let cancel = context.run.cancel;
+    context.run.tally.begin("removing", "objects", Some(removals.len()));
     let removals = removals.into_iter().take_while(|_| !cancel.is_cancelled());
     let mut removals = futures::stream::iter(removals).buffer_unordered(context.hub.limit());
     while let Some((key, removal)) = removals.next().await {
+        context.run.tally.add(1);
         match removal {
             Removal::Done(done) => {
                 progress.report.add(None, done, 1);

@@ -119,6 +119,7 @@ pub(super) async fn write(
                 }
             }
             Some((key, outcome)) = writes.next() => {
+                run.tally.add(usize::from(outcome.is_settled()));
                 progress.record(run.contents, key.clone(), outcome);
             }
         }

@@ -55,6 +55,16 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
+impl Outcome {
+    /// Nothing is left to a later pass.
+    pub(super) fn is_settled(&self) -> bool {
+        match self {
+            Self::Written(..) | Self::Kept(_) | Self::Refused(_) | Self::Failed(_) => true,
+            Self::Gone(_) | Self::Later(_) | Self::Unanswered(_) => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Step {
     Post,

@@ -47,7 +47,7 @@ pub fn verdict(snapshot: &Snapshot, now: Timestamp) -> Verdict {
         None if matches!(snapshot.role, None | Some(Role::Promoting)) => Level::Attention,
         None => Level::Good,
     };
-    let (headline, sentences) = match (&snapshot.frozen, snapshot.role) {
+    let (headline, mut sentences) = match (&snapshot.frozen, snapshot.role) {
         (Some(_), _) => frozen(snapshot, worst),
         (None, None) => starting(snapshot, worst),
         (None, Some(Role::Fenced)) => fenced(snapshot, now),
@@ -55,6 +55,7 @@ pub fn verdict(snapshot: &Snapshot, now: Timestamp) -> Verdict {
         (None, Some(Role::Passive)) => passive(snapshot, worst, now),
         (None, Some(Role::Primary)) => primary(snapshot, worst, now),
     };
+    sentences.extend(snapshot.sync.progress.as_ref().map(|progress| format!("Now {progress}.")));
     problems.truncate(MAX_PROBLEMS);
     Verdict { level, headline, sentences, problems }
 }
@@ -228,6 +229,7 @@ mod tests {
     use super::super::samples::{self, ago, now};
     use super::super::{Frozen, Outcome};
     use super::*;
+    use crate::progress::pace::Progress;
 
     fn check(snapshot: &Snapshot, level: Level, expected: &[&str]) {
         let Verdict { level: found, headline, sentences, problems } = verdict(snapshot, now());
@@ -236,6 +238,20 @@ mod tests {
         lines.extend(problems.iter().map(|p| format!("{}: {}", p.reason, p.message)));
         assert_eq!(lines, expected);
         assert_eq!(found, level);
+    }
+
+    #[test]
+    fn a_restore_that_runs_tells_how_far_it_is() {
+        let mut snapshot = samples::passive();
+        snapshot.sync.progress = Some(Progress {
+            doing: "restoring".to_owned(),
+            what: "objects".to_owned(),
+            done: 1_200,
+            total: Some(20_000),
+            left_seconds: Some(38),
+        });
+        let told = "Now restoring 1,200 of 20,000 objects, 38s left.";
+        assert_eq!(verdict(&snapshot, now()).sentences.last().unwrap(), told);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::capture::discovery;
 use crate::config::settings::Settings;
 use crate::kube_client::KubeError;
 use crate::object::{GroupResource, Kind, ObjectKey};
+use crate::progress::Tally;
 use crate::repository::chain::Backup;
 use crate::repository::packs::{Opened, PackStore, PacksError};
 use crate::restore::{self, Guard, How, Kinds, Policy, Report, Restored, Run, Scope, Source};
@@ -90,7 +91,7 @@ impl Standby {
         let policy = Policy::new(&settings.hub.pair, own_namespace, &settings.restore);
         Self {
             client,
-            packs,
+            packs: packs.telling(Tally::default()),
             policy,
             settings,
             opened: None,
@@ -255,6 +256,7 @@ impl Standby {
             cancel,
             guard,
             source: self.source(opened),
+            tally: self.packs.tally(),
             applied: Some(Arc::new(move |marks, sink| {
                 let wanted = |key: &_, digest: &_| {
                     marks.get(key).is_some_and(|mark: &restore::Mark| mark.same_content(digest))
@@ -266,6 +268,11 @@ impl Standby {
             })),
         };
         Ok(restore::execute(&run, &checked, restored).await)
+    }
+
+    /// How far the run is.
+    pub fn tally(&self) -> &Tally {
+        self.packs.tally()
     }
 
     /// The objects of the opened backup, pack by pack.

@@ -110,6 +110,7 @@ impl Standby {
             guard: &no_guard,
             source: self.source(opened),
             applied: None,
+            tally: self.packs.tally(),
         };
         // A copy: what stands on the hub does not change.
         let mut after = restored.clone();

@@ -37,6 +37,7 @@ mod no_change_writes_nothing;
 mod one_object_back;
 mod owner_references;
 mod presets;
+mod progress;
 mod promote_command;
 mod prune_spares_foreign_objects;
 mod races;

@@ -9,6 +9,7 @@ use crate::capture::clean;
 use crate::capture::cut::{self, CutError};
 use crate::kube_client::KubeError;
 use crate::object::{Digest, GroupResource, Kind, ObjectKey};
+use crate::progress::Tally;
 use crate::restore::Kinds;
 use crate::restore::hub::{Hub, LOOK_UPS};
 use futures::StreamExt as _;
@@ -47,6 +48,7 @@ pub async fn read(
     kinds: &Kinds,
     picked: &Picked,
     keeps_status: impl Fn(&Kind) -> bool,
+    tally: &Tally,
 ) -> Result<HashMap<ObjectKey, Live>, PresentError> {
     let mut by_kind: BTreeMap<Kind, Vec<&ObjectKey>> = BTreeMap::new();
     for (key, entry) in &picked.contents.entries {
@@ -57,12 +59,14 @@ pub async fn read(
         }
     }
     let mut found = HashMap::new();
+    tally.begin("reading", "objects of the hub", Some(by_kind.values().map(Vec::len).sum()));
     for (kind, keys) in by_kind {
         let keeps_status = keeps_status(&kind);
         if keys.len() >= LIST_FROM {
             list(client, &kind, keeps_status, picked, &mut found).await?;
+            tally.add(keys.len());
         } else {
-            get(client, &kind, keeps_status, keys, &mut found).await?;
+            get(client, &kind, keeps_status, keys, &mut found, tally).await?;
         }
     }
     Ok(found)
@@ -74,6 +78,7 @@ async fn get(
     keeps_status: bool,
     keys: Vec<&ObjectKey>,
     found: &mut HashMap<ObjectKey, Live>,
+    tally: &Tally,
 ) -> Result<(), PresentError> {
     let never = CancellationToken::new();
     let hub = &Hub::new(client, LOOK_UPS, &never);
@@ -83,6 +88,7 @@ async fn get(
         .collect();
     let mut looks = futures::stream::iter(looks).buffer_unordered(LOOK_UPS);
     while let Some((key, answer)) = looks.next().await {
+        tally.add(1);
         let body = match answer {
             Ok(body) => body,
             Err(error) if error.is_not_found() => continue,
