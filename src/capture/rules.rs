@@ -244,6 +244,9 @@ impl fmt::Display for Rule {
             write!(f, "{}{word} {value}", if first { "" } else { ", " })?;
             first = false;
         }
+        for (index, rule) in self.except.iter().enumerate() {
+            write!(f, "{} ({rule})", if index == 0 { ", except" } else { " or" })?;
+        }
         Ok(())
     }
 }
@@ -557,5 +560,8 @@ mod tests {
         let rule: Rule = serde_json::from_str(text).unwrap();
         assert_eq!(rule.to_string(), "group *, kind A|B, category managed");
         serde_json::from_str::<Rule>(r#"{"category": "managed"}"#).unwrap();
+        let text = r#"{"kind": "A", "except": [{"name": "x", "namespace": "n"}, {"labels": "l"}]}"#;
+        let rule: Rule = serde_json::from_str(text).unwrap();
+        assert_eq!(rule.to_string(), "kind A, except (namespace n, name x) or (labels l)");
     }
 }
