@@ -11,6 +11,7 @@ use super::hub::{Hub, LOOK_UPS, Metadata};
 use super::kinds::Kinds;
 use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Known, Mark, PAIR_LABEL, Restored, Standing};
 use super::policy::Policy;
+use crate::capture::page_size::{Outcome, PageSize};
 use crate::kube_client::KubeError;
 use crate::object::{GroupResource, Kind, ObjectKey};
 use crate::repository::contents::Contents;
@@ -18,9 +19,10 @@ use futures::StreamExt as _;
 use std::collections::{HashMap, HashSet};
 use tokio_util::sync::CancellationToken;
 
-const PAGE: &str = "500";
 /// A LIST whose pages expire is begun anew.
 const ATTEMPTS: usize = 3;
+/// How often the pages of a kind become smaller, after all attempts of [`Hub`] have failed.
+const SMALLER: usize = 3;
 
 #[derive(Debug, Default)]
 pub struct Live {
@@ -112,8 +114,10 @@ fn selector(label: &str, policy: &Policy) -> String {
 
 async fn list(hub: &Hub<'_>, kind: &Kind, selector: Option<String>, find: Find<'_>) -> Listed {
     let (mut found, mut next, mut attempt) = (Found::default(), String::new(), 1);
+    let (mut size, mut shrunk) = (PageSize::default(), 0);
     loop {
-        let mut page = vec![("limit", PAGE)];
+        let limit = size.limit().to_string();
+        let mut page = vec![("limit", &*limit)];
         page.extend(selector.as_deref().map(|selector| ("labelSelector", selector)));
         page.extend((!next.is_empty()).then_some(("continue", &*next)));
         match hub.list(&kind.list_path(), &page).await {
@@ -132,9 +136,24 @@ async fn list(hub: &Hub<'_>, kind: &Kind, selector: Option<String>, find: Find<'
             Err(error) if error.code() == Some(410) && attempt < ATTEMPTS => {
                 (found, next, attempt) = (Found::default(), String::new(), attempt + 1);
             }
-            Err(error) => return Err((kind.group_resource(), error)),
+            Err(error) => match smaller(size, &error).filter(|_| shrunk < SMALLER) {
+                Some(smaller) => (size, shrunk) = (smaller, shrunk + 1),
+                None => return Err((kind.group_resource(), error)),
+            },
         }
     }
+}
+
+/// The pages that a server may answer which does not answer these; they do not grow again.
+fn smaller(size: PageSize, error: &KubeError) -> Option<PageSize> {
+    let outcome = match error {
+        KubeError::TooLarge { .. } => Outcome::TooLarge,
+        KubeError::Transport { .. } => Outcome::Unanswered,
+        KubeError::Api(_) if matches!(error.code(), Some(429 | 504)) => Outcome::Busy,
+        KubeError::Api(_) | KubeError::Unreadable { .. } => return None,
+    };
+    let smaller = size.after(outcome);
+    (smaller != size).then_some(smaller)
 }
 
 fn going(kind: &Kind, find: &Find<'_>, metadata: &Metadata) -> Option<ObjectKey> {
@@ -228,5 +247,19 @@ mod tests {
                 "{name} {labels}"
             );
         }
+    }
+
+    #[test]
+    fn pages_become_smaller_where_that_may_help() {
+        let page = PageSize::default();
+        let (verb, path) = ("list", String::new());
+        let too_large = KubeError::TooLarge { verb, path: path.clone(), limit: 1 };
+        let lost = || KubeError::Transport { verb, path: path.clone(), source: "lost".into() };
+        let limit = |size, error: &KubeError| smaller(size, error).map(PageSize::limit);
+        assert_eq!(limit(page, &too_large), Some(62));
+        assert_eq!(limit(page, &lost()), Some(62));
+        assert_eq!(limit(PageSize::ONE, &lost()), None);
+        let source = serde_json::from_str::<u8>("x").unwrap_err();
+        assert_eq!(limit(page, &KubeError::Unreadable { verb, path, source }), None);
     }
 }
