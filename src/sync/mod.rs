@@ -167,12 +167,13 @@ impl Standby {
         let report = report.await?;
         self.going.extend(report.going.iter().cloned());
         self.waiting = report.waiting.keys().cloned().collect();
-        if report.is_complete() && unread.is_empty() {
-            self.clean = Some((backup.mark.slot, scope));
+        if report.stopped.is_none() && unread.is_empty() {
+            // What failed is tried again from here; nothing else has to be read for that.
             self.trusted = true;
             if full_check {
                 self.checked = Some(now);
             }
+            self.clean = report.is_complete().then_some((backup.mark.slot, scope));
         }
         self.restored = Some(restored);
         Ok(Synced::Restored(report))
@@ -241,7 +242,11 @@ impl Standby {
             },
         };
         let plan = restore::plan(&desired);
-        tracing::info!(backup = opened.backup.id(), %plan, "restore plan");
+        if plan.is_empty() {
+            tracing::debug!(backup = opened.backup.id(), %plan, "restore plan");
+        } else {
+            tracing::info!(backup = opened.backup.id(), %plan, "restore plan");
+        }
         let checked =
             restore::check(plan, &desired).map_err(|violations| SyncError::Check(violations.0))?;
         let (older_packs, older) = (self.packs.clone(), opened.clone());
