@@ -418,6 +418,8 @@ pub struct SyncFacts {
     pub released: Option<held::ReleasedPrune>,
     /// Objects that could not be restored in the last run, by kind.
     pub failed: BTreeMap<String, u64>,
+    /// Objects whose kind this hub does not serve, by kind.
+    pub waiting: BTreeMap<String, u64>,
     #[serde(default)]
     pub drift: DriftFacts,
     #[serde(default)]
@@ -482,8 +484,9 @@ pub struct PromotionFacts {
 /// The check that the primary is silent (or has handed over) carries this name: it alone may fail
 /// on a standby that is ready.
 pub const PRIMARY_SILENT: &str = "primary silent";
-/// The check of this name warns and refuses nothing.
+/// The checks of these names warn and refuse nothing.
 pub const REHEARSED: &str = "activation set tried on this hub";
+pub const SERVED: &str = "required kinds served";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -501,7 +504,7 @@ pub struct Check {
 impl Check {
     /// A promotion is refused because of it.
     pub fn refuses(&self) -> bool {
-        !self.ok && self.name != REHEARSED
+        !self.ok && self.name != REHEARSED && self.name != SERVED
     }
 }
 

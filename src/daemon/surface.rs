@@ -237,6 +237,8 @@ pub(super) fn show_sync(
         };
         if let Ok(Synced::Restored(report)) = result {
             s.sync.failed = crate::sync::failed_by_kind(report);
+            let waiting = report.waiting.iter();
+            s.sync.waiting = waiting.map(|(kind, n)| (kind.to_string(), *n as u64)).collect();
             held::show(&mut s.sync, report);
         }
         if matches!(outcome, Outcome::Changed | Outcome::Unchanged) {

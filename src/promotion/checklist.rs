@@ -1,7 +1,8 @@
 //! Pure: the preconditions of a promotion, each with what speaks for or against it and what helps.
 
 use super::machine::Fence;
-use crate::status::{Check, PRIMARY_SILENT, REHEARSED, RehearsalFacts};
+use crate::status::{Check, PRIMARY_SILENT, REHEARSED, RehearsalFacts, SERVED};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What is known when the list is made.
@@ -29,6 +30,8 @@ pub struct Known {
     pub primary_silence: Duration,
     /// The key, not held here, under which the primary shows signs of life.
     pub unread_key: Option<String>,
+    /// Objects of the newest backup whose kind this hub does not serve, by kind.
+    pub waiting: BTreeMap<String, u64>,
     pub rehearsal: RehearsalFacts,
     /// The operator vouches for the primary's death, with a reason.
     pub forced: bool,
@@ -38,7 +41,7 @@ pub struct Known {
 pub fn checklist(known: &Known) -> Vec<Check> {
     let mut list = vec![storage(known), fence(known), backup(known), age(known)];
     list.extend(expected(known));
-    list.extend([rehearsed(&known.rehearsal), silence(known)]);
+    list.extend([served(&known.waiting), rehearsed(&known.rehearsal), silence(known)]);
     list
 }
 
@@ -129,6 +132,23 @@ fn expected(known: &Known) -> Option<Check> {
     Some(check("expected backup", "UnexpectedBackup", ok, why, Some(hint)))
 }
 
+/// A promotion that waited for a missing product would help nobody: its objects come as soon as the hub
+/// serves their kind.
+fn served(waiting: &BTreeMap<String, u64>) -> Check {
+    const NAMED: usize = 5;
+    let kinds = waiting.iter().take(NAMED).map(|(kind, n)| format!("{kind} ({n})"));
+    let more = if waiting.len() > NAMED { ", …" } else { "" };
+    let why = if waiting.is_empty() {
+        "this hub serves every kind that was restored".to_owned()
+    } else {
+        let kinds: Vec<_> = kinds.collect();
+        format!("this hub does not serve {}{more}", kinds.join(", "))
+    };
+    let hint = "install on this hub what defines these kinds, or allow their definitions in \
+                passive.allowKinds; their objects come with the next sync, also after a promotion";
+    check(SERVED, "CRDMissing", waiting.is_empty(), why, Some(hint.to_owned()))
+}
+
 /// What this hub does not take is named and refuses nothing: in a disaster most of a fleet is better
 /// than none of it.
 fn rehearsed(facts: &RehearsalFacts) -> Check {
@@ -188,6 +208,7 @@ mod tests {
             silent_for: Duration::from_mins(2),
             primary_silence: Duration::from_mins(1),
             unread_key: None,
+            waiting: BTreeMap::new(),
             rehearsal: RehearsalFacts {
                 last_attempt_at: Some(jiff::Timestamp::UNIX_EPOCH),
                 ..RehearsalFacts::default()
@@ -195,9 +216,12 @@ mod tests {
             forced: false,
         };
         change(&mut known);
-        let list = checklist(&known);
+        let (list, warns) = (checklist(&known), [REHEARSED, SERVED]);
         assert!(list.iter().all(|check| !check.why.is_empty() && check.ok == check.hint.is_none()));
-        assert!(list.iter().all(|check| check.refuses() == (!check.ok && check.name != REHEARSED)));
+        assert!(
+            list.iter()
+                .all(|check| check.refuses() == (!check.ok && !warns.contains(&&*check.name)))
+        );
         list.into_iter().filter(|check| !check.ok).map(|check| check.reason).collect()
     }
 
@@ -215,6 +239,7 @@ mod tests {
         let backup = |id: &str| Some(id.to_owned());
         assert_eq!(failed(|k| k.expected = k.newest.clone()), [] as [String; 0]);
         assert_eq!(failed(|k| k.expected = backup("20261120-173007-41")), ["UnexpectedBackup"]);
+        assert_eq!(failed(|k| k.waiting = [("parts.x.io".to_owned(), 3)].into()), ["CRDMissing"]);
         assert_eq!(failed(|k| k.silent_for = Duration::from_secs(59)), ["PrimaryAlive"]);
         assert_eq!(failed(|k| k.unread_key = Some("k2".to_owned())), ["PrimaryAlive"]);
     }

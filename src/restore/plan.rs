@@ -206,14 +206,14 @@ fn unwanted(desired: &Desired<'_>, key: &ObjectKey, entry: &Entry) -> Option<(Ve
     if let Some(why) = desired.policy.refuses(key) {
         return Some((Verb::Refuse, why));
     }
-    if entry.set == Set::Activation && desired.scope == Scope::Passive {
-        return Some((Verb::Skip, "held back until this hub holds the term"));
-    }
+    let held = entry.set == Set::Activation && desired.scope == Scope::Passive;
     match desired.kinds.of(key) {
+        // Told before a promotion needs it.
+        None if !defined_by_backup(desired, key) => Some((Verb::Skip, NOT_SERVED)),
+        Some(_) | None if held => Some((Verb::Skip, "held back until this hub holds the term")),
         Some(kind) if kind.namespaced == key.namespace().is_empty() => {
             Some((Verb::Refuse, "it is not in the scope that its kind has on this hub"))
         }
-        None if !defined_by_backup(desired, key) => Some((Verb::Skip, NOT_SERVED)),
         Some(_) | None => None,
     }
 }

@@ -41,6 +41,7 @@ mod progress;
 mod promote_command;
 mod prune_spares_foreign_objects;
 mod races;
+mod read_back;
 mod rehearsal;
 mod restart_resumes;
 mod restore_conflicts;

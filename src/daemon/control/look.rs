@@ -209,6 +209,7 @@ impl Control {
             silent_for: self.shared.beats.silent_for(primary),
             primary_silence: silence,
             unread_key: self.shared.beats.unread_key(primary, silence),
+            waiting: snapshot.sync.waiting.clone(),
             rehearsal: snapshot.sync.rehearsal.clone(),
             forced: request.is_some_and(|request| request.forced.is_some()),
         })
