@@ -60,7 +60,7 @@ impl Outcome {
     pub(super) fn is_settled(&self) -> bool {
         match self {
             Self::Written(..) | Self::Kept(_) | Self::Refused(_) | Self::Failed(_) => true,
-            Self::Gone(_) | Self::Later(_) | Self::Unanswered(_) => false,
+            Self::Gone(_) | Self::Later(_) | Self::Unanswered(_) | Self::Full(_) => false,
         }
     }
 }
