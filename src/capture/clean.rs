@@ -5,6 +5,7 @@
 
 use crate::json::{Fields, Text, Writer};
 use crate::object::{HUB_OWNED, Kind, OWN_PREFIX};
+use crate::restore::transform;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -94,8 +95,19 @@ pub fn head(object: &RawValue) -> Result<Head<'_>, serde_json::Error> {
 }
 
 /// The object as it is stored: complete (`apiVersion` and `kind` first, which items of built-in
-/// lists lack), without what its hub gave it and without what Understudy wrote into it.
+/// lists lack), without what its hub gave it and without what Understudy wrote into it. What is inert
+/// is stored as it is when it is awake.
 pub fn clean(
+    object: &RawValue,
+    kind: &Kind,
+    keep_status: bool,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let original = transform::original(object)?;
+    as_it_stands(original.as_deref().unwrap_or(object), kind, keep_status)
+}
+
+/// The same, also of an inert object.
+pub fn as_it_stands(
     object: &RawValue,
     kind: &Kind,
     keep_status: bool,

@@ -6,6 +6,7 @@
 
 use super::select::Candidate;
 use crate::object::{GroupResource, Kind, Set};
+use crate::restore::transform::TransformRule;
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
 use std::borrow::Cow;
 use std::fmt;
@@ -27,6 +28,9 @@ pub struct Preset {
     /// Objects that exist on every hub and may be taken over.
     #[serde(default)]
     pub adopt: Vec<Adopt>,
+    /// What makes objects inert on a passive hub.
+    #[serde(default)]
+    pub transforms: Vec<TransformRule>,
 }
 
 /// `sets:` of the configuration and of a preset.

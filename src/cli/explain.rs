@@ -63,7 +63,7 @@ pub(super) async fn explain(global: &Global, wanted: Wanted) -> Result<(), Failu
         rules.explain(&candidates::candidate(kind, &head, &namespaces))
     };
     let policy = Policy::new(&settings.hub.pair, &global.home(), &settings.restore);
-    let standby = Standby::of(&explanation.verdict, &key, &policy);
+    let standby = Standby::of(&explanation.verdict, &key, kind, &policy);
     let keeps_status = survey.selection.keeps_status(kind);
     let explained = Explained { key: &key, kind, explanation: &explanation, keeps_status, standby };
     show(render_explain::explained(&explained, global.output))

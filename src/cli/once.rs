@@ -8,7 +8,7 @@ use super::progress;
 use super::stored::Stored;
 use super::{Global, run};
 use crate::capture::discovery;
-use crate::config::settings::Settings;
+use crate::config::settings::{RestorePolicy, Settings};
 use crate::differ;
 use crate::kube_status;
 use crate::object::{Kind, ObjectKey, Set};
@@ -161,7 +161,13 @@ async fn target(
             followed.extend(newest.contents().entries.keys().cloned());
         }
     }
-    let policy = Policy::new(&settings.hub.pair, &home, &settings.restore);
+    // A person wants the object as it was, on whatever hub.
+    let as_it_was = RestorePolicy {
+        transforms: Vec::new(),
+        other_transforms: Vec::new(),
+        ..settings.restore.clone()
+    };
+    let policy = Policy::new(&settings.hub.pair, &home, &as_it_was);
     let kinds = Kinds::new(kinds);
     Ok(Target { client, settings, kinds, policy, uid, home, epoch, followed })
 }

@@ -4,7 +4,7 @@ use super::render::{Output, envelope, plain};
 use crate::capture::select::Verdict;
 use crate::capture::select::explain::{Effect, Explanation, Other};
 use crate::object::{Kind, ObjectKey, Set};
-use crate::restore::policy::Policy;
+use crate::restore::policy::{Form, Policy};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -22,18 +22,24 @@ pub(super) enum Standby {
     /// It is in no backup.
     NeverSees,
     Restores,
+    RestoresInert,
     HoldsBack,
     Refuses(&'static str),
 }
 
 impl Standby {
-    pub(super) fn of(verdict: &Verdict, key: &ObjectKey, policy: &Policy) -> Self {
+    pub(super) fn of(verdict: &Verdict, key: &ObjectKey, kind: &Kind, policy: &Policy) -> Self {
         match verdict {
             Verdict::Out { .. } => Self::NeverSees,
             Verdict::In { set, .. } => match (policy.refuses(key), set) {
                 (Some(reason), _) => Self::Refuses(reason),
                 (None, Set::Activation) => Self::HoldsBack,
-                (None, Set::Credentials | Set::Resources) => Self::Restores,
+                (None, Set::Credentials | Set::Resources) => {
+                    match policy.passive_form(key, Some(kind)) {
+                        Form::Inert(_) => Self::RestoresInert,
+                        Form::AsInBackup | Form::Unknown => Self::Restores,
+                    }
+                }
             },
         }
     }
@@ -42,6 +48,7 @@ impl Standby {
         match self {
             Self::NeverSees => "never-sees",
             Self::Restores => "restores",
+            Self::RestoresInert => "restores-inert",
             Self::HoldsBack => "holds-back",
             Self::Refuses(_) => "refuses",
         }
@@ -51,6 +58,7 @@ impl Standby {
         match self {
             Self::NeverSees => "never sees it".to_owned(),
             Self::Restores => "restores it".to_owned(),
+            Self::RestoresInert => "holds it inert until it is promoted".to_owned(),
             Self::HoldsBack => "holds it back until it is promoted".to_owned(),
             Self::Refuses(reason) => {
                 format!("refuses it, if configured like this hub: {reason}")
@@ -229,7 +237,9 @@ standby  never sees it
 
     #[test]
     fn what_a_standby_does_follows_from_the_set_and_from_what_it_allows() {
-        let settings = RestorePolicy::default();
+        let rules = r#"[{"group": "acts.io", "patch": {"spec": {"paused": true}}}]"#;
+        let transforms = serde_json::from_str(rules).unwrap();
+        let settings = RestorePolicy { transforms, ..RestorePolicy::default() };
         let policy = Policy::new("eu", "understudy", &settings);
         let of = |set: Option<Set>, group: &str, resource: &str| {
             let rule = String::new();
@@ -238,11 +248,14 @@ standby  never sees it
                 None => Verdict::Out { rule },
             };
             let key = ObjectKey::new(group, resource, "a", "x").unwrap();
-            Standby::of(&verdict, &key, &policy)
+            let kind = kind(group, resource);
+            Standby::of(&verdict, &key, &kind, &policy)
         };
         assert_eq!(of(None, "", "pods"), Standby::NeverSees);
         assert_eq!(of(Some(Set::Resources), "", "configmaps"), Standby::Restores);
         assert_eq!(of(Some(Set::Credentials), "", "secrets"), Standby::Restores);
+        assert_eq!(of(Some(Set::Resources), "acts.io", "things"), Standby::RestoresInert);
+        assert_eq!(of(Some(Set::Activation), "acts.io", "things"), Standby::HoldsBack);
         assert_eq!(of(Some(Set::Activation), "", "secrets"), Standby::HoldsBack);
         let refused = of(Some(Set::Activation), "rbac.authorization.k8s.io", "roles");
         assert!(refused.sentence().contains("passive.allowKinds"), "{refused:?}");

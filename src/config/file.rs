@@ -7,6 +7,7 @@
 use crate::capture::rules::{Adopt, ResourceName, RuleSets};
 use crate::config::settings::{Drift, InitialRole, LogFormat};
 use crate::restore::conflict::ConflictRule;
+use crate::restore::transform::TransformRule;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -156,6 +157,9 @@ pub(super) struct Passive {
     /// Kinds whose objects are deleted and created again where a field that changed cannot be changed,
     /// such as `secrets`. What they own stays.
     pub recreate: Vec<ResourceName>,
+    /// What makes an object inert while this hub is passive. The first rule that agrees counts, before
+    /// those of the presets.
+    pub transforms: Vec<TransformRule>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]

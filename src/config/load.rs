@@ -124,6 +124,29 @@ mod tests {
     }
 
     #[test]
+    fn a_transform_names_what_it_is_for_and_touches_no_more_than_it_may() {
+        check(
+            "passive:\n  transforms:\n    - {patch: {a: 1}}\n    - {group: '*', patch: {a: 1}}\n    \
+             - {kind: [Job, Secret], patch: {a: 1}}\n    - {kind: Job, patch: {kind: x}}\n    \
+             - {kind: Job, patch: [1]}\n    - {kind: Job}\n    - {kind: Job, labels: a, patch: {}}\n",
+            &[
+                "9: passive.transforms[0]: names nothing; write group: \"*\" if every object is meant",
+                "10: passive.transforms[1]: reaches Secrets, and an annotation would show what they hold; name other kinds, or another group than \"\"",
+                "11: passive.transforms[2]: reaches Secrets, and an annotation would show what they hold; name other kinds, or another group than \"\"",
+                "12: passive.transforms[3].patch: a transform may not touch kind",
+                "13: passive.transforms[4].patch: expected a map, found sequence",
+                "14: passive.transforms[5]: missing field `patch`",
+                "15: passive.transforms[6].labels: unknown key; known here: group, kind, category, namespace, name, patch",
+            ],
+        );
+        let rules = "passive: {transforms: [{kind: Job, name: a, patch: {}}, {kind: Job, \
+                     patch: {spec: {suspend: true, x: null}}}]}\n";
+        let settings = settings(&format!("{LEAST}{rules}"), &[]).unwrap();
+        let [_, patched] = &settings.restore.transforms[..] else { panic!("there are two") };
+        assert!(format!("{patched:?}").contains(r#""x":null"#), "{patched:?}");
+    }
+
+    #[test]
     fn the_shipped_examples_parse_and_differ_in_name_and_role_only() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
         let load = |name: &str| load(&folder.join(name), std::iter::empty()).unwrap();

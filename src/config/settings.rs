@@ -4,6 +4,7 @@
 use crate::capture::select::Selection;
 use crate::object::GroupResource;
 use crate::restore::conflict::ConflictRule;
+use crate::restore::transform::TransformRule;
 use crate::schedule::Cron;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -122,6 +123,10 @@ pub struct RestorePolicy {
     pub recreate: Vec<GroupResource>,
     /// Kinds whose `status` is restored.
     pub status: Vec<GroupResource>,
+    /// What makes objects inert on a passive hub: the user's rules, then those of the presets.
+    pub transforms: Vec<TransformRule>,
+    /// Those of the presets that this hub does not name: the primary may.
+    pub other_transforms: Vec<TransformRule>,
 }
 
 #[derive(Clone, Debug)]

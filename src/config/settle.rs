@@ -16,6 +16,7 @@ use super::{preset, typed};
 use crate::capture::rules::{Adopt, Preset, ResourceName, RuleSets};
 use crate::capture::select::Selection;
 use crate::object::GroupResource;
+use crate::restore::transform::TransformRule;
 use crate::schedule::Cron;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -68,6 +69,10 @@ pub(super) fn settle(
     let adopted = presets.iter().flat_map(|preset| preset.adopt.clone()).collect();
     let statuses = presets.iter().flat_map(|preset| &preset.status).chain(&status);
     let statuses = statuses.map(|ResourceName(name)| name.clone()).collect();
+    let transforms = presets.iter().flat_map(|preset| &preset.transforms);
+    let transforms = passive.transforms.iter().chain(transforms).cloned().collect();
+    let others = preset::names().filter(|name| presets.iter().all(|preset| preset.name != *name));
+    let other_transforms = others.filter_map(preset::load).flat_map(|p| p.transforms).collect();
     Settings {
         promotion: notes.promotion(promotion, hub.heartbeat),
         hub,
@@ -75,7 +80,12 @@ pub(super) fn settle(
         storage: notes.storage(storage),
         encryption: notes.encryption(encryption),
         selection: Selection::new(sets, presets).with_status(&status),
-        restore: RestorePolicy { status: statuses, ..restore_policy(&passive, adopted) },
+        restore: RestorePolicy {
+            status: statuses,
+            transforms,
+            other_transforms,
+            ..restore_policy(&passive, adopted)
+        },
         schedule: notes.schedule(schedule),
         retention: notes.retention(retention),
         passive: notes.passive(&passive),
@@ -103,6 +113,8 @@ fn restore_policy(passive: &file::Passive, from_presets: Vec<Adopt>) -> RestoreP
         conflict: passive.conflict.clone(),
         recreate: passive.recreate.iter().map(|ResourceName(name)| name.clone()).collect(),
         status: Vec::new(),
+        transforms: Vec::new(),
+        other_transforms: Vec::new(),
     }
 }
 
@@ -328,6 +340,7 @@ impl Notes<'_> {
             adopt: _,
             ref conflict,
             ref recreate,
+            ref transforms,
         } = *written;
         let unnamed = conflict.iter().enumerate().filter(|(_, rule)| rule.names_nothing());
         for (index, _) in unnamed {
@@ -341,6 +354,7 @@ impl Notes<'_> {
                 self.wrong(&format!("passive.recreate[{index}]"), what, "take it out");
             }
         }
+        self.transforms(transforms);
         Passive {
             sync_interval: self.time("passive.syncInterval", sync_interval, Duration::from_mins(5)),
             full_check: self.time("passive.fullCheck", full_check, Duration::from_hours(1)),
@@ -348,6 +362,18 @@ impl Notes<'_> {
             max_deletes: max_deletes.unwrap_or(500),
             max_shrink: max_shrink.map_or(0.3, |share| share.0),
             drift: drift.unwrap_or_default(),
+        }
+    }
+
+    fn transforms(&mut self, rules: &[TransformRule]) {
+        for (index, rule) in rules.iter().enumerate() {
+            let key = format!("passive.transforms[{index}]");
+            if rule.names_nothing() {
+                self.wrong(&key, "names nothing", "write group: \"*\" if every object is meant");
+            } else if rule.reaches_secrets() {
+                let what = "reaches Secrets, and an annotation would show what they hold";
+                self.wrong(&key, what, "name other kinds, or another group than \"\"");
+            }
         }
     }
 

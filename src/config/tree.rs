@@ -83,8 +83,8 @@ impl Tree {
                         let value = self.take(node, &below);
                         (key, value)
                     })
-                    // A key with nothing behind it is a key that is not set.
-                    .filter(|(_, value)| !value.is_null())
+                    // A key with nothing behind it is a key that is not set, but in a merge patch.
+                    .filter(|(_, value)| !value.is_null() || path.contains("].patch"))
                     .collect(),
             ),
         }

@@ -314,13 +314,14 @@ async fn restore_base(
     let guard: Guard<'_> = &guard;
     let text = |error: SyncError| retry::chain(&error);
     let tally = standby.tally().clone();
-    let caught_up = standby.run(base, Scope::Passive, Purpose::Promotion, guard, cancel);
+    let (catch_up, activation) =
+        (Scope::CatchUp { epoch: writer.epoch }, Scope::Activation { epoch: writer.epoch });
+    let caught_up = standby.run(base, catch_up, Purpose::Promotion, guard, cancel);
     let caught_up = surface::follow(shared, &tally, caught_up).await.map_err(text)?;
     finished(&caught_up)?;
     surface::show_phase(shared, "CaughtUp", None).await;
     surface::show_phase(shared, "Activating", None).await;
-    let scope = Scope::Activation { epoch: writer.epoch };
-    let activated = standby.run(base, scope, Purpose::Promotion, guard, cancel);
+    let activated = standby.run(base, activation, Purpose::Promotion, guard, cancel);
     let activated = surface::follow(shared, &tally, activated).await.map_err(text)?;
     finished(&activated)?;
     match activated {

@@ -7,6 +7,7 @@
 //! name an object that no rule has looked at.
 
 use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Mark, PAIR_LABEL};
+use super::transform::MARKER;
 use crate::json::{Fields, Text, Writer};
 use crate::object::{HUB_OWNED, OWN_PREFIX, ObjectKey, group_of};
 use crate::repository::contents::Owner;
@@ -47,6 +48,8 @@ pub struct Parts<'a> {
     owners: Vec<(Owner, Fields<'a>)>,
     /// In place of the one that the object says.
     api_version: Option<String>,
+    /// What gives an inert object back what it was.
+    reverse: Option<&'a str>,
 }
 
 impl<'a> Parts<'a> {
@@ -83,6 +86,7 @@ impl<'a> Parts<'a> {
             top,
             metadata,
             api_version: None,
+            reverse: None,
         })
     }
 
@@ -100,6 +104,11 @@ impl<'a> Parts<'a> {
     /// Renders the object as one of another version of its kind.
     pub fn convert(&mut self, api_version: String) {
         self.api_version = Some(api_version);
+    }
+
+    /// Renders the object with the marker of one that is inert.
+    pub fn mark_inert(&mut self, reverse: &'a str) {
+        self.reverse = Some(reverse);
     }
 
     pub fn owners(&self) -> impl Iterator<Item = &Owner> {
@@ -159,9 +168,10 @@ impl<'a> Parts<'a> {
             Stamp::Nobodys => None,
         };
         let mark = mark.to_string();
-        let annotation = label.map(|_| (DIGEST_ANNOTATION, &*mark));
-        render_map(out, "labels", &self.labels, label);
-        render_map(out, "annotations", &self.annotations, annotation);
+        let annotations = label.map(|_| (DIGEST_ANNOTATION, &*mark)).into_iter();
+        let annotations = annotations.chain(self.reverse.map(|reverse| (MARKER, reverse)));
+        render_map(out, "labels", &self.labels, label.into_iter());
+        render_map(out, "annotations", &self.annotations, annotations);
         self.render_owners(out, live_uids);
         if let Some(version) = resource_version {
             out.name("resourceVersion");
@@ -189,16 +199,22 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// A map without what is ours, and with one entry of ours if there is one; nothing for an empty map.
-fn render_map(out: &mut Writer, name: &str, map: &Fields<'_>, ours: Option<(&str, &str)>) {
+/// A map without what is ours in it, and with these entries of ours; nothing for an empty map.
+fn render_map<'o>(
+    out: &mut Writer,
+    name: &str,
+    map: &Fields<'_>,
+    ours: impl Iterator<Item = (&'o str, &'o str)>,
+) {
+    let mut ours = ours.peekable();
     let mut kept = map.0.iter().filter(|field| !field.name.starts_with(OWN_PREFIX)).peekable();
-    if kept.peek().is_none() && ours.is_none() {
+    if kept.peek().is_none() && ours.peek().is_none() {
         return;
     }
     out.name(name);
     out.open(b'{');
     kept.for_each(|field| out.field(field));
-    if let Some((ours, value)) = ours {
+    for (ours, value) in ours {
         out.name(ours);
         out.text(value);
     }

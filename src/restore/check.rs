@@ -5,9 +5,9 @@
 //! executed. Only what passed becomes a [`Checked`], and only that can be executed.
 
 use super::known::Standing;
-use super::order::MAX_DEPTH;
-use super::plan::{Desired, Plan};
-use super::policy::Scope;
+use super::order::{Class, MAX_DEPTH};
+use super::plan::{Desired, Plan, Write};
+use super::policy::{Form, Scope};
 use super::prune::{ceiling, plan_id};
 use crate::object::{ObjectKey, Set};
 use std::collections::{HashMap, HashSet};
@@ -50,6 +50,9 @@ fn writes(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> {
         if entry.set == Set::Activation && !matches!(desired.scope, Scope::Activation { .. }) {
             return Some(format!("{key} is of the activation set and there is no own term"));
         }
+        if let Some(why) = awake(write, desired) {
+            return Some(format!("{key} {why}"));
+        }
         let known = desired.restored.get(key).map(|known| known.standing);
         match (write.update, known) {
             (true, Some(Standing::Ours | Standing::Adopted)) | (false, None) => None,
@@ -62,6 +65,25 @@ fn writes(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> {
     })
 }
 
+/// What a rule makes inert is written inert as long as there is no own term, and comes to life last.
+fn awake(write: &Write, desired: &Desired<'_>) -> Option<&'static str> {
+    let kind = desired.kinds.of(&write.key);
+    match (desired.policy.passive_form(&write.key, kind), desired.scope) {
+        (Form::Inert(patch), Scope::Passive) => (write.inert != Some(patch.tag()))
+            .then_some("would be written awake and there is no own term"),
+        (Form::Unknown, Scope::Passive) => {
+            Some("may have to be inert, and its kind is not known here")
+        }
+        (Form::Inert(_), Scope::Activation { .. }) => {
+            (write.stage.class != Class::Wakes).then_some("would wake before others are there")
+        }
+        (_, Scope::Activation { .. }) => {
+            write.inert.is_some().then_some("would be made inert under an own term")
+        }
+        (Form::AsInBackup, Scope::Passive) | (_, Scope::CatchUp { .. }) => None,
+    }
+}
+
 /// Every removal is of an object that carries our label, with its guards, and not too many (I11).
 fn removals(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> {
     let owners = if plan.deletes.is_empty() { HashSet::new() } else { referred_to(desired) };
@@ -70,7 +92,7 @@ fn removals(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> 
         let namespace = kind.group.is_empty() && kind.resource == "namespaces";
         let fault = if !desired.pruning.enabled {
             Some("pruning is off")
-        } else if desired.scope != Scope::Passive {
+        } else if matches!(desired.scope, Scope::Activation { .. }) {
             Some("an activation deletes nothing")
         } else if !desired.pruning.complete.contains(&kind) {
             Some("its kind is not complete in the backup")
@@ -99,7 +121,8 @@ fn removals(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> 
         });
         let absent = desired.restored.get(key).is_none().then_some("it is not known here");
         let entry = desired.contents.entries.get(key);
-        let held_back = |set| set == Set::Activation && desired.scope == Scope::Passive;
+        let activation = matches!(desired.scope, Scope::Activation { .. });
+        let held_back = |set| set == Set::Activation && !activation;
         let stays = entry.is_some_and(|entry| !held_back(entry.set));
         let present = stays.then_some("it is in the backup");
         let fault = fault.or(absent).or(present)?;
@@ -116,7 +139,7 @@ fn removals(plan: &Plan, desired: &Desired<'_>) -> impl Iterator<Item = String> 
 fn referred_to(desired: &Desired<'_>) -> HashSet<ObjectKey> {
     let mut found = HashSet::new();
     for (key, entry) in &desired.contents.entries {
-        if entry.set == Set::Activation && desired.scope == Scope::Passive {
+        if entry.set == Set::Activation && desired.scope.holds_back_activation() {
             continue;
         }
         for owner in &entry.owners {
@@ -131,7 +154,7 @@ fn referred_to(desired: &Desired<'_>) -> HashSet<ObjectKey> {
     found
 }
 
-/// No object twice, and every owner that is written is written in an earlier stage.
+/// No object twice, and every owner that is written is written in an earlier stage, unless it wakes.
 fn order<'a>(plan: &'a Plan, desired: &'a Desired<'_>) -> impl Iterator<Item = String> + 'a {
     let mut stages = HashMap::with_capacity(plan.writes.len());
     let mut faults = Vec::new();
@@ -159,7 +182,9 @@ fn order<'a>(plan: &'a Plan, desired: &'a Desired<'_>) -> impl Iterator<Item = S
         let late = meant.map(|(_, owner)| owner).filter(|owner| {
             let scope_fits =
                 owner.namespace().is_empty() || owner.namespace() == write.key.namespace();
-            scope_fits && stages[*owner] >= write.stage && write.stage.depth < MAX_DEPTH
+            let owner_wakes = stages[*owner].class == Class::Wakes;
+            let late = stages[*owner] >= write.stage && write.stage.depth < MAX_DEPTH;
+            scope_fits && late && (!owner_wakes || write.stage.class == Class::Wakes)
         });
         let late =
             late.map(|owner| format!("{} would be written before its owner {owner}", write.key));
@@ -190,6 +215,7 @@ fn untouchable(desired: &Desired<'_>, key: &ObjectKey) -> Option<&'static str> {
 mod tests {
     use super::super::order::{Class, Stage};
     use super::super::plan::{Write, plan};
+    use super::super::policy::Policy;
     use super::super::prune::Delete;
     use super::super::testing::{Case, contents, key, restored};
     use super::*;
@@ -228,7 +254,7 @@ mod tests {
     fn write(name: &str, update: bool) -> Write {
         let key = key(name);
         let stage = Stage { class: Class::Gates, depth: 0 };
-        Write { key, stage, update, why: "" }
+        Write { key, stage, update, inert: None, why: "" }
     }
 
     fn delete(name: &str) -> Delete {
@@ -282,5 +308,46 @@ mod tests {
             plan.writes.push(write("x.io/things//t", false));
         });
         check_found(Scope::Passive, "not in order", |plan| plan.writes.reverse());
+    }
+
+    #[test]
+    fn what_must_be_inert_is_not_written_awake_without_an_own_term() {
+        let rules = r#"[
+            {"group": "x.io", "kind": "Part", "patch": {"spec": {"paused": true}}},
+            {"group": "new.io", "kind": "New", "patch": {"spec": {"paused": true}}}
+        ]"#;
+        let settings = crate::config::settings::RestorePolicy {
+            transforms: serde_json::from_str(rules).unwrap(),
+            ..Default::default()
+        };
+        let case = Case {
+            contents: contents(&[("x.io/parts/ns/p", &[]), ("new.io/news/ns/n", &[])]),
+            policy: Policy::new("eu", "understudy-system", &settings),
+            ..Case::default()
+        };
+        let found = |scope, spoil: &dyn Fn(&mut Plan)| {
+            let desired = case.desired(scope);
+            let mut bad = plan(&desired);
+            bad.writes.retain(|write| write.key.group() == "x.io");
+            assert!(check(bad.clone(), &desired).is_ok(), "the plan is good before it is spoiled");
+            spoil(&mut bad);
+            check(bad, &desired).map_or_else(|error| error.to_string(), |_| "nothing".to_owned())
+        };
+        let awake = |plan: &mut Plan| plan.writes[0].inert = None;
+        let otherwise = |plan: &mut Plan| plan.writes[0].inert = Some(1);
+        let early = |plan: &mut Plan| plan.writes[0].stage.class = Class::Namespaced;
+        let unknown = |plan: &mut Plan| plan.writes.push(write("new.io/news/ns/n", false));
+        let (catch_up, activation) = (Scope::CatchUp { epoch: 2 }, Scope::Activation { epoch: 2 });
+        for (scope, spoil, expected) in [
+            (Scope::Passive, &awake as &dyn Fn(&mut Plan), "awake and there is no own term"),
+            (Scope::Passive, &otherwise, "awake and there is no own term"),
+            (Scope::Passive, &unknown, "its kind is not known here"),
+            (catch_up, &awake, "nothing"),
+            (activation, &awake, "nothing"),
+            (activation, &early, "would wake before others"),
+        ] {
+            let found = found(scope, spoil);
+            assert!(found.contains(expected), "{found}");
+        }
     }
 }

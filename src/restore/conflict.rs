@@ -44,6 +44,7 @@ impl ConflictRule {
     }
 }
 
-fn agrees(globs: Option<&Globs>, text: &str) -> bool {
+/// What is not named does not matter.
+pub(super) fn agrees(globs: Option<&Globs>, text: &str) -> bool {
     globs.is_none_or(|globs| globs.matches(text))
 }

@@ -12,7 +12,7 @@ use super::kinds::Kinds;
 use super::known::{Mark, Restored};
 use super::order::{self, Class};
 use super::owners::{OwnerIndex, key_on_hub};
-use super::plan::{NOT_SERVED, Plan, Verb, Write};
+use super::plan::{NOT_SERVED, NOT_SERVED_YET, Plan, Verb, Write};
 use super::policy::Policy;
 use super::prune::{Delete, Unlabel};
 use super::remove::{self, Removal};
@@ -179,7 +179,7 @@ fn planned(plan: &Plan) -> Report {
             Verb::Create | Verb::Update | Verb::Delete | Verb::Unlabel => continue,
         };
         report.add(line.set, done, *count);
-        if line.why == NOT_SERVED {
+        if [NOT_SERVED, NOT_SERVED_YET].contains(&line.why) {
             *report.waiting.entry(line.kind.clone()).or_default() += count;
         }
     }
@@ -343,16 +343,20 @@ fn owned_by_renewed(context: &Context<'_>, progress: &Progress<'_>) -> Vec<Write
         let mut owners = entry.owners.iter().filter_map(|owner| context.index.find(key, owner));
         owners.any(|owner| progress.renewed.contains(owner))
     };
+    let mark = |key: &ObjectKey| progress.restored.get(key).and_then(|known| known.mark);
     let as_in_backup = |key: &ObjectKey, entry: &Entry| {
-        let mark = progress.restored.get(key).and_then(|known| known.mark);
-        mark.is_some_and(|mark| mark == Mark::new(&entry.digest, entry.set, mark.stripped.into()))
+        mark(key).is_some_and(|mark| {
+            let written = Mark::new(&entry.digest, entry.set, mark.stripped.into());
+            mark == written.made_inert(mark.inert)
+        })
     };
     let owned = contents.entries.iter();
     let owned = owned.filter(|(key, entry)| is_owned(key, entry) && as_in_backup(key, entry));
     let mut writes: Vec<Write> = owned
         .map(|(key, _)| {
-            let (key, stage, why) = (key.clone(), stages.of(key), "its owner was created anew");
-            Write { key, stage, update: true, why }
+            let (stage, why) = (stages.of(key), "its owner was created anew");
+            let inert = mark(key).and_then(|mark| mark.inert);
+            Write { key: key.clone(), stage, update: true, inert, why }
         })
         .collect();
     writes.sort_unstable_by(|a, b| (a.stage, &a.key).cmp(&(b.stage, &b.key)));

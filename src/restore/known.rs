@@ -16,7 +16,7 @@ pub const DIGEST_ANNOTATION: &str = "understudy.dev/digest";
 /// The value of the digest annotation: which content was written, and in which form.
 ///
 /// `0123456789abcdef`, then `-s2` when two owner references had to be left out, then `-a` when the
-/// object came from the activation set.
+/// object came from the activation set, then `-i01234567` when that patch made it inert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// The first 64 bits of the digest: what [`Digest::short`] prints.
@@ -25,6 +25,8 @@ pub struct Mark {
     pub stripped: u16,
     /// Such an object is never deleted from a passive hub: it manages clusters.
     pub activation: bool,
+    /// The tag of the patch that made it inert.
+    pub inert: Option<u32>,
 }
 
 impl Mark {
@@ -34,7 +36,13 @@ impl Mark {
             short: u64::from_be_bytes(*first),
             stripped: u16::try_from(stripped).unwrap_or(u16::MAX),
             activation: set == Set::Activation,
+            inert: None,
         }
+    }
+
+    #[must_use]
+    pub fn made_inert(self, inert: Option<u32>) -> Self {
+        Self { inert, ..self }
     }
 
     /// None: not a mark of this version; the object is then written again.
@@ -42,18 +50,23 @@ impl Mark {
         let mut parts = text.split('-');
         let short = parts.next().filter(|hex| hex.len() == 16)?;
         let short = u64::from_str_radix(short, 16).ok()?;
-        let mut mark = Self { short, stripped: 0, activation: false };
+        let mut mark = Self { short, stripped: 0, activation: false, inert: None };
         for part in parts {
-            match part.strip_prefix('s') {
-                Some(count) => mark.stripped = count.parse().ok()?,
-                None if part == "a" => mark.activation = true,
-                None => return None,
+            if let Some(count) = part.strip_prefix('s') {
+                mark.stripped = count.parse().ok()?;
+            } else if let Some(tag) = part.strip_prefix('i') {
+                mark.inert = Some(u32::from_str_radix(tag, 16).ok()?);
+            } else if part == "a" {
+                mark.activation = true;
+            } else {
+                return None;
             }
         }
         Some(mark)
     }
 
-    /// Of an object whose `status` is still to be written: no content's mark.
+    /// Of an object whose `status` is still to be written, or that does not hold what was written: no
+    /// content's mark.
     #[must_use]
     pub fn unfinished(self) -> Self {
         Self { short: 0, ..self }
@@ -72,6 +85,9 @@ impl fmt::Display for Mark {
         }
         if self.activation {
             f.write_str("-a")?;
+        }
+        if let Some(tag) = self.inert {
+            write!(f, "-i{tag:08x}")?;
         }
         Ok(())
     }
@@ -125,13 +141,15 @@ mod tests {
     #[test]
     fn a_mark_reads_what_it_writes_and_starts_with_the_short_digest() {
         let digest = Digest::of(b"x");
-        for (set, stripped, suffix) in [
-            (Set::Resources, 0, ""),
-            (Set::Credentials, 2, "-s2"),
-            (Set::Activation, 0, "-a"),
-            (Set::Activation, 1, "-s1-a"),
+        for (set, stripped, inert, suffix) in [
+            (Set::Resources, 0, None, ""),
+            (Set::Credentials, 2, None, "-s2"),
+            (Set::Activation, 0, None, "-a"),
+            (Set::Activation, 1, None, "-s1-a"),
+            (Set::Resources, 0, Some(0xab), "-i000000ab"),
+            (Set::Resources, 3, Some(0xffff_ffff), "-s3-iffffffff"),
         ] {
-            let mark = Mark::new(&digest, set, stripped);
+            let mark = Mark::new(&digest, set, stripped).made_inert(inert);
             assert_eq!(mark.to_string(), format!("{}{suffix}", digest.short()));
             assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
             assert!(mark.same_content(&digest));
@@ -141,7 +159,14 @@ mod tests {
 
     #[test]
     fn what_is_not_a_mark_is_not_taken_for_one() {
-        for text in ["", "abc", "0123456789abcdeg", "0123456789abcdef-x", "0123456789abcdef-s"] {
+        for text in [
+            "",
+            "abc",
+            "0123456789abcdeg",
+            "0123456789abcdef-x",
+            "0123456789abcdef-s",
+            "0123456789abcdef-i",
+        ] {
             assert_eq!(Mark::parse(text), None, "{text}");
         }
     }

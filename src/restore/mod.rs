@@ -35,6 +35,7 @@ pub mod recheck;
 pub mod rehearsal;
 mod remove;
 pub mod report;
+pub mod transform;
 mod wave;
 mod write;
 

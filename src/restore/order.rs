@@ -24,6 +24,9 @@ pub enum Class {
     /// Webhooks, admission policies, API services: last, because they can stand in the way of all
     /// the others.
     Gates,
+    /// Inert objects of any kind that come to life: after all that is created, so that none of them acts
+    /// before what it needs is there.
+    Wakes,
 }
 
 impl Class {

@@ -5,7 +5,8 @@
 //! beside it stays. It begins with tests: the object is the one that we wrote (its UID), at the form
 //! from which we start (our digest annotation), and its owners are those that we linked. Lists are
 //! replaced as a whole. There is no patch (and the object is read first) where one could be wrong: a
-//! key that stands twice, another version, a change in the two lists of `metadata` that others add to.
+//! key that stands twice, another version, a change in the owners. Others add to the finalizers, too: these
+//! are replaced where they are exactly ours, as a further test.
 
 use super::known::DIGEST_ANNOTATION;
 use crate::json::{Fields, Writer};
@@ -18,6 +19,7 @@ pub(super) const MAX_DEPTH: usize = 32;
 const MAX_OPERATIONS: usize = 1000;
 /// What others add to, so that replacing it as a whole could take something away from them.
 pub(super) const SHARED_LISTS: [&str; 2] = ["/metadata/finalizers", "/metadata/ownerReferences"];
+const FINALIZERS: &str = SHARED_LISTS[0];
 /// Another version is another schema.
 const TYPE: [&str; 2] = ["/apiVersion", "/kind"];
 
@@ -80,15 +82,21 @@ impl Differ {
         if old.get() == new.get() {
             return Some(());
         }
+        if path == FINALIZERS {
+            self.test_raw(path, old);
+            return self.set(path, new);
+        }
         if SHARED_LISTS.contains(&path) || TYPE.contains(&path) {
             return None;
         }
         let both = (depth < MAX_DEPTH).then(|| Some((object(old)?, object(new)?))).flatten();
         let Some((old, new_fields)) = both else { return self.set(path, new) };
         let (old, new) = (by_name(&old)?, by_name(&new_fields)?);
-        for name in old.keys().filter(|name| !new.contains_key(*name)) {
+        for (name, value) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
             let path = child(path, name);
-            if SHARED_LISTS.contains(&&*path) {
+            if path == FINALIZERS {
+                self.test_raw(&path, value);
+            } else if SHARED_LISTS.contains(&&*path) {
                 return None;
             }
             self.operation("remove", &path)?;
@@ -99,6 +107,11 @@ impl Differ {
             let path = child(path, &field.name);
             match old.get(&*field.name) {
                 Some(old) => self.walk(&path, old, field.value, depth + 1)?,
+                // An API server takes what is not there for `null`.
+                None if path == FINALIZERS => {
+                    self.test_raw(&path, RawValue::NULL);
+                    self.set(&path, field.value)?;
+                }
                 None if SHARED_LISTS.contains(&&*path) => return None,
                 None => self.set(&path, field.value)?,
             }
@@ -119,6 +132,13 @@ impl Differ {
         self.begin("test", path);
         self.out.name("value");
         self.out.text(value);
+        self.out.close(b'}');
+    }
+
+    fn test_raw(&mut self, path: &str, value: &RawValue) {
+        self.begin("test", path);
+        self.out.name("value");
+        self.out.raw(value);
         self.out.close(b'}');
     }
 
@@ -198,6 +218,30 @@ mod tests {
     }
 
     #[test]
+    fn finalizers_are_replaced_where_they_are_ours_alone() {
+        let change = |old: &str, new: &str| operations(old, new).unwrap();
+        let (none, one, two) = (
+            r#"{"metadata":{}}"#,
+            r#"{"metadata":{"finalizers":["a"]}}"#,
+            r#"{"metadata":{"finalizers":["b"]}}"#,
+        );
+        let test = |value: &str| {
+            format!(r#"{{"op":"test","path":"/metadata/finalizers","value":{value}}}"#)
+        };
+        let add = |value: &str| {
+            format!(r#"{{"op":"add","path":"/metadata/finalizers","value":{value}}}"#)
+        };
+        let remove = r#"{"op":"remove","path":"/metadata/finalizers"}"#;
+        for (old, new, expected) in [
+            (none, one, [test("null"), add(r#"["a"]"#)]),
+            (one, two, [test(r#"["a"]"#), add(r#"["b"]"#)]),
+            (one, none, [test(r#"["a"]"#), remove.to_owned()]),
+        ] {
+            assert_eq!(change(old, new), expected.join(","));
+        }
+    }
+
+    #[test]
     fn where_a_patch_could_be_wrong_there_is_none() {
         let wide = |value: u32| {
             let fields: Vec<_> = (0..=1000).map(|n| format!(r#""f{n}":{value}"#)).collect();
@@ -207,8 +251,7 @@ mod tests {
             (r#"{"a":{"b":1,"b":2}}"#, r#"{"a":{"b":1}}"#),
             (r#"{"a":{"b":1}}"#, r#"{"a":{"b":1,"\u0062":2}}"#),
             (r#"{"apiVersion":"x/v1"}"#, r#"{"apiVersion":"x/v2"}"#),
-            (r#"{"metadata":{"finalizers":["a"]}}"#, r#"{"metadata":{}}"#),
-            (r#"{"metadata":{}}"#, r#"{"metadata":{"finalizers":["a"]}}"#),
+            (r#"{"metadata":{}}"#, r#"{"metadata":{"ownerReferences":[1]}}"#),
             (r#"{"metadata":{"ownerReferences":[1]}}"#, r#"{"metadata":{"ownerReferences":[2]}}"#),
             (&wide(1), &wide(2)),
         ] {

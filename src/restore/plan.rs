@@ -7,9 +7,9 @@
 
 use super::kinds::Kinds;
 use super::known::{Known, Restored, Standing};
-use super::order::{self, Stage};
+use super::order::{self, Class, Stage};
 use super::owners::{self, OwnerIndex};
-use super::policy::{Policy, Scope};
+use super::policy::{Form, Policy, Scope};
 use super::prune::{self, Delete, Held, Pruning, Removals, Unlabel};
 use crate::object::{GroupResource, ObjectKey, Set};
 use crate::repository::contents::{Contents, Entry};
@@ -18,6 +18,8 @@ use std::fmt;
 
 /// Why an object is left out that is written as soon as its kind comes.
 pub const NOT_SERVED: &str = "this hub does not serve the kind";
+/// The same, where the kind decides in which form the object is written.
+pub const NOT_SERVED_YET: &str = "it may have to be inert, which its kind tells when it is served";
 
 /// All that a plan depends on.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,8 @@ pub struct Write {
     pub stage: Stage,
     /// False: create.
     pub update: bool,
+    /// The tag of the patch that makes it inert. None: it is written as in the backup.
+    pub inert: Option<u32>,
     pub why: &'static str,
 }
 
@@ -125,8 +129,11 @@ pub fn plan(desired: &Desired<'_>) -> Plan {
         let (verb, why) = decide(desired, &index, key, entry);
         plan.add(verb, key, Some(entry.set), why);
         if matches!(verb, Verb::Create | Verb::Update) {
-            let (stage, update) = (stages.of(key), verb == Verb::Update);
-            plan.writes.push(Write { key: key.clone(), stage, update, why });
+            let (inert, update) = (inert(desired, key), verb == Verb::Update);
+            let stage = stages.of(key);
+            let wakes = wakes(desired, key);
+            let stage = if wakes { Stage { class: Class::Wakes, ..stage } } else { stage };
+            plan.writes.push(Write { key: key.clone(), stage, update, inert, why });
         } else if verb == Verb::Refuse {
             plan.refused.push((key.clone(), why));
         }
@@ -174,7 +181,7 @@ fn decide(
 /// have come to what they owned yet.
 fn owners_of_what_stays(desired: &Desired<'_>, index: &OwnerIndex<'_>) -> BTreeSet<ObjectKey> {
     let entries = desired.contents.entries.iter();
-    let stays = |entry: &Entry| entry.set != Set::Activation || desired.scope != Scope::Passive;
+    let stays = |entry: &Entry| entry.set != Set::Activation || !desired.scope.holds_back_activation();
     let references = entries
         .filter(|(_, entry)| stays(entry))
         .flat_map(|(key, entry)| entry.owners.iter().map(move |owner| (key, owner)));
@@ -193,7 +200,7 @@ fn moved_away<'a>(
 ) -> HashMap<&'a ObjectKey, &'a Known> {
     let entries = desired.contents.entries.iter();
     entries
-        .filter(|(_, entry)| entry.set == Set::Activation && desired.scope == Scope::Passive)
+        .filter(|(_, entry)| entry.set == Set::Activation && desired.scope.holds_back_activation())
         .filter_map(|(key, _)| Some((key, desired.restored.get(key)?)))
         .filter(|(_, known)| known.standing == Standing::Ours)
         .filter(|(_, known)| known.mark.is_some_and(|mark| !mark.activation))
@@ -206,7 +213,7 @@ fn unwanted(desired: &Desired<'_>, key: &ObjectKey, entry: &Entry) -> Option<(Ve
     if let Some(why) = desired.policy.refuses(key) {
         return Some((Verb::Refuse, why));
     }
-    let held = entry.set == Set::Activation && desired.scope == Scope::Passive;
+    let held = entry.set == Set::Activation && desired.scope.holds_back_activation();
     match desired.kinds.of(key) {
         // Told before a promotion needs it.
         None if !defined_by_backup(desired, key) => Some((Verb::Skip, NOT_SERVED)),
@@ -214,8 +221,40 @@ fn unwanted(desired: &Desired<'_>, key: &ObjectKey, entry: &Entry) -> Option<(Ve
         Some(kind) if kind.namespaced == key.namespace().is_empty() => {
             Some((Verb::Refuse, "it is not in the scope that its kind has on this hub"))
         }
+        None if desired.scope.holds_back_activation()
+            && matches!(desired.policy.passive_form(key, None), Form::Unknown) =>
+        {
+            Some((Verb::Skip, NOT_SERVED_YET))
+        }
         Some(_) | None => None,
     }
+}
+
+/// The tag of the patch that makes the object inert in this run. What has woken under an own term stays
+/// awake.
+fn inert(desired: &Desired<'_>, key: &ObjectKey) -> Option<u32> {
+    let is_awake = || desired.restored.get(key).is_some() && !is_inert(desired, key);
+    match desired.scope {
+        Scope::Activation { .. } => return None,
+        Scope::CatchUp { .. } if is_awake() => return None,
+        Scope::CatchUp { .. } | Scope::Passive => {}
+    }
+    match desired.policy.passive_form(key, desired.kinds.of(key)) {
+        Form::Inert(patch) => Some(patch.tag()),
+        Form::AsInBackup | Form::Unknown => None,
+    }
+}
+
+/// Whether it comes to life in this run, or could have been inert before.
+fn wakes(desired: &Desired<'_>, key: &ObjectKey) -> bool {
+    let form = || desired.policy.passive_form(key, desired.kinds.of(key));
+    matches!(desired.scope, Scope::Activation { .. })
+        && (is_inert(desired, key) || matches!(form(), Form::Inert(_)))
+}
+
+fn is_inert(desired: &Desired<'_>, key: &ObjectKey) -> bool {
+    let known = desired.restored.get(key);
+    known.and_then(|known| known.mark).is_some_and(|mark| mark.inert.is_some())
 }
 
 /// Whether the CRD of an object's kind is restored along with it.
@@ -237,13 +276,24 @@ fn compare(
     known: &Known,
 ) -> (Verb, &'static str) {
     let Some(mark) = known.mark else {
-        return (Verb::Update, "it does not hold what was written, or does not say so");
+        return (Verb::Update, "it does not say what was written");
     };
+    if mark == mark.unfinished() {
+        return (Verb::Update, "it does not hold what was written");
+    }
     if !mark.same_content(&entry.digest) {
         return (Verb::Update, "its content is another in the backup");
     }
     if mark.activation != (entry.set == Set::Activation) {
         return (Verb::Update, "it moved to another set");
+    }
+    match (mark.inert, inert(desired, key)) {
+        (Some(_), None) => return (Verb::Update, "it is inert and is to be awake"),
+        (None, Some(_)) => return (Verb::Update, "it is awake and is to be inert"),
+        (before, now) if before != now => {
+            return (Verb::Update, "it is inert by another rule than today's");
+        }
+        (Some(_) | None, _) => {}
     }
 
     let (mut missing, mut renewed) = (0, false);
@@ -278,7 +328,8 @@ impl fmt::Display for Plan {
         }
         for write in &self.writes {
             let verb = if write.update { Verb::Update } else { Verb::Create };
-            writeln!(f, "  {} {}: {}", verb.name(), write.key, write.why)?;
+            let inert = if write.inert.is_some() { ", inert" } else { "" };
+            writeln!(f, "  {} {}{inert}: {}", verb.name(), write.key, write.why)?;
         }
         for unlabel in &self.unlabels {
             writeln!(f, "  unlabel {}: {}", unlabel.key, unlabel.why)?;
@@ -292,7 +343,7 @@ impl fmt::Display for Plan {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Case, contents, restored};
+    use super::super::testing::{Case, contents, key, restored};
     use super::*;
     use Standing::{Adopted, Foreign, Ours};
 
@@ -466,5 +517,123 @@ mod tests {
              create customresourcedefinitions.apiextensions.k8s.io news.new.io: not on this hub yet
              create news.new.io ns/n: not on this hub yet",
         );
+    }
+
+    const RULES: &str = r#"[
+        {"group": "x.io", "name": "left-*", "patch": {}},
+        {"group": "x.io", "kind": "Part", "patch": {"spec": {"paused": true}}},
+        {"group": "new.io", "category": "managed", "patch": {"spec": {"paused": true}}}
+    ]"#;
+
+    /// Parts are inert on a passive hub. What stands there: `true` inert by the rule, `false` awake.
+    fn with_rules(objects: &[(&str, &[&str])], live: &[(&str, Option<bool>)]) -> Case {
+        let settings = crate::config::settings::RestorePolicy {
+            transforms: serde_json::from_str(RULES).unwrap(),
+            allow_kinds: vec![
+                key("apiextensions.k8s.io/customresourcedefinitions//x").group_resource(),
+            ],
+            ..Default::default()
+        };
+        let tag = settings.transforms[1].patch.tag();
+        let stand: Vec<_> = live.iter().map(|(name, _)| (*name, Ours, *name, 0)).collect();
+        let mut restored = restored(&stand);
+        for (name, inert) in live {
+            let mark = &mut restored.objects.get_mut(&key(name)).unwrap().mark;
+            *mark = mark.map(|mark| match inert {
+                Some(inert) => mark.made_inert(inert.then_some(tag)),
+                None => mark.made_inert(Some(tag + 1)),
+            });
+        }
+        let policy = Policy::new("eu", "understudy-system", &settings);
+        Case { contents: contents(objects), restored, policy, ..Case::default() }
+    }
+
+    const INERT: &[(&str, &[&str])] = &[
+        ("act.io/clusters//c", &[]),
+        ("x.io/parts/ns/asleep", &["x.io/parts/ns/owner"]),
+        ("x.io/parts/ns/awake", &[]),
+        ("x.io/parts/ns/left-awake", &[]),
+        ("x.io/parts/ns/new", &[]),
+        ("x.io/parts/ns/other", &[]),
+        ("x.io/parts/ns/owner", &[]),
+    ];
+
+    fn steps(scope: Scope) -> Vec<String> {
+        let live = &[
+            ("x.io/parts/ns/asleep", Some(true)),
+            ("x.io/parts/ns/awake", Some(false)),
+            ("x.io/parts/ns/left-awake", Some(false)),
+            ("x.io/parts/ns/other", None),
+            ("x.io/parts/ns/owner", Some(true)),
+        ];
+        let case = with_rules(INERT, live);
+        let plan = plan(&case.desired(scope));
+        assert!(super::super::check(plan.clone(), &case.desired(scope)).is_ok(), "{plan}");
+        plan.to_string().lines().filter_map(|l| Some(l.strip_prefix("  ")?.to_owned())).collect()
+    }
+
+    #[test]
+    fn what_a_rule_makes_inert_sleeps_until_there_is_an_own_term_and_wakes_last() {
+        assert_eq!(
+            steps(Scope::Passive),
+            [
+                "update parts.x.io ns/awake, inert: it is awake and is to be inert",
+                "create parts.x.io ns/new, inert: not on this hub yet",
+                "update parts.x.io ns/other, inert: it is inert by another rule than today's",
+            ]
+        );
+        assert_eq!(
+            steps(Scope::CatchUp { epoch: 2 }),
+            [
+                "create parts.x.io ns/new, inert: not on this hub yet",
+                "update parts.x.io ns/other, inert: it is inert by another rule than today's",
+            ],
+            "what has woken stays awake"
+        );
+        assert_eq!(
+            steps(Scope::Activation { epoch: 2 }),
+            [
+                "create clusters.act.io c: not on this hub yet",
+                "create parts.x.io ns/new: not on this hub yet",
+                "update parts.x.io ns/other: it is inert and is to be awake",
+                "update parts.x.io ns/owner: it is inert and is to be awake",
+                "update parts.x.io ns/asleep: it is inert and is to be awake",
+            ],
+            "owners before what they own"
+        );
+    }
+
+    #[test]
+    fn what_may_have_to_be_inert_waits_for_its_kind() {
+        let objects: &[(&str, &[&str])] = &[
+            ("apiextensions.k8s.io/customresourcedefinitions//news.new.io", &[]),
+            ("new.io/news/ns/n", &[]),
+        ];
+        let case = with_rules(objects, &[]);
+        for (scope, written) in [
+            (Scope::Passive, 1),
+            (Scope::CatchUp { epoch: 2 }, 1),
+            (Scope::Activation { epoch: 2 }, 2),
+        ] {
+            let plan = plan(&case.desired(scope));
+            assert_eq!(plan.writes.len(), written, "{plan}");
+            assert_eq!(plan.to_string().contains(NOT_SERVED_YET), written == 1, "{plan}");
+            assert!(super::super::check(plan, &case.desired(scope)).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_does_not_hold_what_was_written_is_made_inert_again() {
+        let mut case = with_rules(INERT, &[("x.io/parts/ns/asleep", Some(true))]);
+        let known = case.restored.objects.values_mut().next().unwrap();
+        known.mark = known.mark.map(super::super::Mark::unfinished);
+        let write = |scope| {
+            let plan = plan(&case.desired(scope));
+            plan.writes.into_iter().find(|write| write.key.name() == "asleep").unwrap()
+        };
+        assert!(write(Scope::Passive).inert.is_some());
+        assert!(write(Scope::CatchUp { epoch: 2 }).inert.is_some());
+        let wakes = write(Scope::Activation { epoch: 2 });
+        assert_eq!((wakes.inert, wakes.stage.class), (None, Class::Wakes));
     }
 }

@@ -5,6 +5,7 @@
 //! can never be right, and they hold for writing as well as for deleting.
 
 use super::conflict::{Conflict, ConflictRule};
+use super::transform::{Patch, TransformRule};
 use crate::config::settings::RestorePolicy;
 use crate::object::{GroupResource, Kind, ObjectKey};
 use std::collections::HashSet;
@@ -54,10 +55,32 @@ const MADE_BY_THE_HUB: &[(&str, &str)] = &[
 /// Which sets may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// A passive hub: everything but the activation set.
+    /// A passive hub: everything but the activation set, inert where a rule makes it so.
     Passive,
-    /// Under an own term, all three sets (I12).
+    /// The same under an own term: what is awake already stays awake.
+    CatchUp { epoch: u64 },
+    /// Under an own term, all three sets (I12), and nothing inert.
     Activation { epoch: u64 },
+}
+
+impl Scope {
+    pub fn holds_back_activation(self) -> bool {
+        matches!(self, Scope::Passive | Scope::CatchUp { .. })
+    }
+
+    /// Whether a run in this scope would leave as it is what `before` left.
+    pub fn is_covered_by(self, before: Self) -> bool {
+        self == before || matches!((before, self), (Scope::Passive, Scope::CatchUp { .. }))
+    }
+}
+
+/// In which form an object stands on a passive hub.
+#[derive(Clone, Copy, Debug)]
+pub enum Form<'a> {
+    AsInBackup,
+    Inert(&'a Patch),
+    /// Its kind is not known here, and could be one of a rule.
+    Unknown,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +96,8 @@ pub struct Policy {
     conflicts: Vec<ConflictRule>,
     recreated: HashSet<GroupResource>,
     statuses: HashSet<GroupResource>,
+    transforms: Vec<TransformRule>,
+    other_transforms: Vec<TransformRule>,
 }
 
 impl Policy {
@@ -89,6 +114,8 @@ impl Policy {
             conflicts: settings.conflict.clone(),
             recreated: settings.recreate.iter().cloned().collect(),
             statuses: settings.status.iter().cloned().collect(),
+            transforms: settings.transforms.clone(),
+            other_transforms: settings.other_transforms.clone(),
         }
     }
 
@@ -146,6 +173,27 @@ impl Policy {
     /// Whether the `status` that a backup holds is restored.
     pub fn keeps_status(&self, key: &ObjectKey) -> bool {
         !self.statuses.is_empty() && self.statuses.contains(&key.group_resource())
+    }
+
+    /// How the object stands on a passive hub. `kind`: as this hub serves it. What it does not serve yet
+    /// waits for no preset that this hub does not name.
+    pub fn passive_form(&self, key: &ObjectKey, kind: Option<&Kind>) -> Form<'_> {
+        let Some(kind) = kind else {
+            let may_be = self.transforms.iter().any(|rule| rule.may_match(key));
+            return if may_be { Form::Unknown } else { Form::AsInBackup };
+        };
+        let mut rules = self.transforms.iter().chain(&self.other_transforms);
+        match rules.find(|rule| rule.matches(kind, key)) {
+            Some(rule) if !rule.patch.is_empty() => Form::Inert(&rule.patch),
+            Some(_) | None => Form::AsInBackup,
+        }
+    }
+
+    /// What made an object inert that has this tag in its mark. None: no rule of today.
+    pub fn patch(&self, tag: u32) -> Option<&Patch> {
+        let rules = self.transforms.iter().chain(&self.other_transforms);
+        let mut patches = rules.map(|rule| &rule.patch);
+        patches.find(|patch| !patch.is_empty() && patch.tag() == tag)
     }
 
     /// Whether the object may be deleted and created again where a field cannot be changed.
@@ -230,6 +278,51 @@ mod tests {
             let resource = format!("{}s", kind.to_lowercase());
             let key = ObjectKey::new(group, &resource, namespace, name).unwrap();
             assert_eq!(policy.conflict(&key, kind), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn what_acts_is_inert_also_by_a_preset_that_this_hub_does_not_name() {
+        let rules = |text: &str| serde_json::from_str(text).unwrap();
+        let settings = RestorePolicy {
+            transforms: rules(
+                r#"[{"group": "x.io", "name": "mine", "patch": {}},
+                    {"group": "y.io", "kind": "Engine", "patch": {"spec": {"a": 1}}}]"#,
+            ),
+            other_transforms: rules(
+                r#"[{"group": ["x.io", "y.io"], "patch": {"spec": {"b": 1}}},
+                    {"category": "acting", "patch": {"spec": {"b": 1}}}]"#,
+            ),
+            ..RestorePolicy::default()
+        };
+        let policy = Policy::new("eu", "understudy-system", &settings);
+        let form = |group: &str, name: &str, kind: Option<(&str, &[&str])>| {
+            let key = ObjectKey::new(group, "engines", "ns", name).unwrap();
+            let kind = kind.map(|(kind, categories)| Kind {
+                categories: categories.iter().map(|&category| category.to_owned()).collect(),
+                ..crate::restore::testing::kind(group, kind, "engines", true)
+            });
+            match policy.passive_form(&key, kind.as_ref()) {
+                Form::AsInBackup => "as in the backup",
+                Form::Unknown => "unknown",
+                Form::Inert(patch) => {
+                    assert!(policy.patch(patch.tag()).is_some());
+                    if patch.tag() == settings.transforms[1].patch.tag() { "a" } else { "b" }
+                }
+            }
+        };
+        for (group, name, kind, expected) in [
+            ("y.io", "e", Some(("Engine", &[][..])), "a"),
+            ("y.io", "e", Some(("Other", &[])), "b"),
+            ("x.io", "e", Some(("Engine", &[])), "b"),
+            ("x.io", "mine", Some(("Engine", &["acting"])), "as in the backup"),
+            ("z.io", "e", Some(("Engine", &["acting"])), "b"),
+            ("z.io", "e", Some(("Engine", &["other"])), "as in the backup"),
+            ("y.io", "e", None, "unknown"),
+            ("x.io", "mine", None, "unknown"),
+            ("x.io", "e", None, "as in the backup"),
+        ] {
+            assert_eq!(form(group, name, kind), expected, "{group} {name} {kind:?}");
         }
     }
 }

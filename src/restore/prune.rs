@@ -12,7 +12,6 @@
 use super::known::{Known, Restored, Standing};
 use super::order::Class;
 use super::plan::Desired;
-use super::policy::Scope;
 use crate::object::{Digest, GroupResource, ObjectKey};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -156,7 +155,7 @@ fn decide(desired: &Desired<'_>, key: &ObjectKey, known: &Known) -> Verdict {
     if let Some(why) = desired.policy.refuses(key) {
         return Verdict::Leave(why);
     }
-    if desired.scope != Scope::Passive {
+    if !desired.scope.holds_back_activation() {
         return Verdict::Leave("nothing is deleted during an activation");
     }
     match known.mark {
@@ -202,6 +201,7 @@ pub fn ceiling(pruning: &Pruning<'_>, deletes: usize, ours: usize) -> Option<Str
 
 #[cfg(test)]
 mod tests {
+    use super::super::policy::Scope;
     use super::super::testing::{Case, contents, key, restored};
     use super::*;
 

@@ -10,7 +10,9 @@
 use super::drift;
 use super::execute::{Source, SourceError};
 use super::hub::{Hub, LOOK_UPS};
-use super::known::{Restored, Standing};
+use super::kinds::Kinds;
+use super::known::{Known, Restored, Standing};
+use super::policy::Policy;
 use crate::capture::cut::{self, CutError};
 use crate::object::{Kind, ObjectKey};
 use crate::repository::contents::Contents;
@@ -49,7 +51,7 @@ pub fn unsure(
     before: Option<&Restored>,
     again: impl Fn(&ObjectKey) -> bool,
 ) -> HashSet<ObjectKey> {
-    let unsure = |(key, known): &(&ObjectKey, &super::Known)| {
+    let unsure = |(key, known): &(&ObjectKey, &Known)| {
         let written = contents.entries.get(*key).is_some_and(|entry| {
             known.standing != Standing::Foreign
                 && known.mark.is_some_and(|mark| mark.same_content(&entry.digest))
@@ -61,13 +63,23 @@ pub fn unsure(
     live.objects.iter().filter(unsure).map(|(key, _)| key.clone()).collect()
 }
 
+/// The object of a backup in the form in which it was written here. None: it is to be written anyway.
+pub type Written<'a> = dyn Fn(&ObjectKey, Box<RawValue>) -> Option<Box<RawValue>> + Sync + 'a;
+
+/// As its mark says: inert, if that is what it was made.
+pub fn as_written(policy: &Policy, known: &Known, object: Box<RawValue>) -> Option<Box<RawValue>> {
+    match known.mark?.inert {
+        None => Some(object),
+        Some(tag) => policy.patch(tag)?.apply(&object).and_then(|inert| inert.marked()).ok(),
+    }
+}
+
 /// Compares them with the hub.
 pub async fn compare(
     client: &kube::Client,
     cancel: &CancellationToken,
-    contents: &Contents,
-    source: &Source,
-    kinds: &super::Kinds,
+    (contents, source, kinds): (&Contents, &Source, &Kinds),
+    written: &Written<'_>,
     mut unsure: Vec<ObjectKey>,
 ) -> Result<Compared, SourceError> {
     let hub = Hub::new(client, LOOK_UPS, cancel);
@@ -84,7 +96,9 @@ pub async fn compare(
         let mut by_kind: BTreeMap<Kind, HashMap<ObjectKey, Box<RawValue>>> = BTreeMap::new();
         for (key, object) in desired {
             let version = contents.entries[&key].version.to_string();
-            if let Some(kind) = kinds.of(&key) {
+            if let Some(kind) = kinds.of(&key)
+                && let Some(object) = written(&key, object)
+            {
                 let kind = Kind { version, ..kind.clone() };
                 by_kind.entry(kind).or_default().insert(key, object);
             }

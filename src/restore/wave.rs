@@ -78,7 +78,8 @@ pub(super) async fn write(
     following: Option<&[plan::Write]>,
 ) -> Option<Reader> {
     let run = context.run;
-    let mut unseen: HashSet<&ObjectKey> = wave.iter().map(|write| &write.key).collect();
+    let mut unseen: HashMap<&ObjectKey, &plan::Write> =
+        wave.iter().map(|write| (&write.key, write)).collect();
     let mut writes = FuturesUnordered::new();
     let mut ready = Vec::<Found>::new().into_iter();
     let mut question: Option<Question> = None;
@@ -94,8 +95,8 @@ pub(super) async fn write(
         }
         let has_place = due != Due::Now && writes.len() < context.hub.limit();
         if has_place && let Some(found) = ready.next() {
-            if let Some(key) = unseen.take(&found.key) {
-                let job = job(context, progress, key, found);
+            if let Some(planned) = unseen.remove(&found.key) {
+                let job = job(context, progress, planned, found);
                 writes.push(write::write(&context.hub, run.policy, job));
             }
             continue;
@@ -136,7 +137,7 @@ async fn finish(
     context: &Context<'_>,
     progress: &mut Progress<'_>,
     reader: Reader,
-    unseen: HashSet<&ObjectKey>,
+    unseen: HashMap<&ObjectKey, &plan::Write>,
 ) {
     // A reader that still waits for room in the queue sees it closed and ends.
     drop(reader.objects);
@@ -146,7 +147,7 @@ async fn finish(
         Err(_) => progress.stop("failed to read a pack: the reader ended early"),
     }
     if progress.report.stopped.is_none() {
-        for key in unseen {
+        for key in unseen.into_keys() {
             let why = "its pack does not hold it".to_owned();
             progress.fail(context.run.contents, key.clone(), why);
         }
@@ -179,18 +180,19 @@ fn answered(progress: &mut Progress<'_>, asked: Option<Asked>) {
 fn job<'a>(
     context: &Context<'a>,
     progress: &mut Progress<'_>,
-    key: &'a ObjectKey,
+    planned: &'a plan::Write,
     found: Found,
 ) -> Job<'a> {
     if let Some(asked) = &mut progress.asked {
         asked.started += 1;
     }
+    let plan::Write { key, inert, stage: _, update: _, why: _ } = planned;
     let entry = &context.run.contents.entries[key];
     let links = links(context, progress, key, entry);
     let Found { key: _, object, applied } = found;
     let known = progress.restored.get(key).cloned();
     let served = context.run.kinds.of(key);
-    Job { key, entry, object, applied, known, links, served }
+    Job { key, entry, inert: *inert, object, applied, known, links, served }
 }
 
 pub(super) fn read(context: &Context<'_>, progress: &Progress<'_>, wave: &[plan::Write]) -> Reader {
@@ -202,6 +204,7 @@ pub(super) fn read(context: &Context<'_>, progress: &Progress<'_>, wave: &[plan:
         let known = progress.restored.get(&write.key).filter(|_| write.update);
         if let Some(mark) = known.and_then(|known| known.mark)
             && !mark.same_content(&entry.digest)
+            && mark != mark.unfinished()
         {
             marks.insert(write.key.clone(), mark);
         }

@@ -12,12 +12,14 @@ use super::overlay::overlay;
 use super::patch::{Guard, digest_patch, patch, status_patch};
 use super::policy::Policy;
 use super::report::Done;
+use super::transform::Inert;
 use crate::kube_client::KubeError;
 use crate::object::{Kind, ObjectKey, Set};
 use crate::repository::contents::Entry;
 use crate::retry::{self, Class};
 use bytes::Bytes;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// POST and PUT in turn, when somebody else creates and deletes the object all the while.
@@ -28,6 +30,8 @@ const MAX_MESSAGE: usize = 300;
 pub(super) struct Job<'a> {
     pub(super) key: &'a ObjectKey,
     pub(super) entry: &'a Entry,
+    /// The tag of the patch that makes it inert.
+    pub(super) inert: Option<u32>,
     pub(super) object: Box<RawValue>,
     /// The form that was written last, if it can still be read.
     pub(super) applied: Option<Box<RawValue>>,
@@ -101,11 +105,14 @@ pub(super) async fn write<'a>(
     if hub.how() == How::Once {
         return (job.key, once::write(hub, &job).await);
     }
-    let outcome = match Parts::of(job.key, &job.object) {
-        Err(error) => Outcome::Refused(error.to_string()),
+    let made = as_it_stands(policy, &job.object, job.inert);
+    let parts = made.as_ref().map_err(Clone::clone).and_then(|made| parts(job.key, made));
+    let outcome = match parts {
+        Err(why) => Outcome::Refused(why),
         Ok(parts) => {
             let uids = linked(&parts, &job.links);
             let mark = Mark::new(&job.entry.digest, job.entry.set, stripped(&uids));
+            let mark = mark.made_inert(job.inert);
             let mut form = Form { parts, uids, mark, pair: &policy.pair };
             // Nothing stands there in a dry run to which a status could be given.
             let keeps = !hub.is_dry_run() && policy.keeps_status(job.key);
@@ -130,6 +137,28 @@ pub(super) async fn write<'a>(
         }
     };
     (job.key, outcome)
+}
+
+/// The object of a backup as it stands on the hub, with what gives it back if it is inert.
+type Made<'o> = (Cow<'o, RawValue>, Option<String>);
+
+fn as_it_stands<'o>(
+    policy: &Policy,
+    object: &'o RawValue,
+    inert: Option<u32>,
+) -> Result<Made<'o>, String> {
+    let Some(tag) = inert else { return Ok((Cow::Borrowed(object), None)) };
+    let patch = policy.patch(tag).ok_or("no rule of this hub makes it inert as it was planned")?;
+    let Inert { object, reverse } = patch.apply(object).map_err(|error| error.to_string())?;
+    Ok((Cow::Owned(object), Some(reverse)))
+}
+
+fn parts<'m>(key: &ObjectKey, (object, reverse): &'m Made<'_>) -> Result<Parts<'m>, String> {
+    let mut parts = Parts::of(key, object).map_err(|error| error.to_string())?;
+    if let Some(reverse) = reverse {
+        parts.mark_inert(reverse);
+    }
+    Ok(parts)
 }
 
 fn linked(parts: &Parts<'_>, links: &HashMap<&str, String>) -> Vec<Option<String>> {
@@ -171,7 +200,7 @@ async fn finish(
 
 async fn steps(hub: &Hub<'_>, policy: &Policy, job: &Job<'_>, form: &mut Form<'_>) -> Outcome {
     let (key, mut version) = (job.key, &*job.entry.version);
-    let mut step = first_step(job, form);
+    let mut step = first_step(policy, job, form);
     for _ in 0..MAX_STEPS {
         let (how, body, standing, done) = match &step {
             Step::Post => {
@@ -282,25 +311,28 @@ fn api_version(key: &ObjectKey, version: &str) -> String {
     if key.group().is_empty() { version.to_owned() } else { format!("{}/{version}", key.group()) }
 }
 
-fn first_step(job: &Job<'_>, form: &Form<'_>) -> Step {
+fn first_step(policy: &Policy, job: &Job<'_>, form: &Form<'_>) -> Step {
     match &job.known {
-        Some(known) if known.standing != Standing::Foreign => match patch_from(job, known, form) {
-            Some(patch) => Step::Patch(known.standing, patch.into()),
-            None => Step::Look,
-        },
+        Some(known) if known.standing != Standing::Foreign => {
+            match patch_from(policy, job, known, form) {
+                Some(patch) => Step::Patch(known.standing, patch.into()),
+                None => Step::Look,
+            }
+        }
         Some(_) | None => Step::Post,
     }
 }
 
 /// None: nobody knows for certain how the object was written last.
-fn patch_from(job: &Job<'_>, known: &Known, form: &Form<'_>) -> Option<Vec<u8>> {
+fn patch_from(policy: &Policy, job: &Job<'_>, known: &Known, form: &Form<'_>) -> Option<Vec<u8>> {
     let mark = known.mark.filter(|mark| *mark != form.mark)?;
     // The mark does not tell an old owner's UID from a new one, but the guard does.
     let old = match &job.applied {
         _ if mark.same_content(&job.entry.digest) => &job.object,
         applied => applied.as_ref()?,
     };
-    let parts = Parts::of(job.key, old).ok()?;
+    let made = as_it_stands(policy, old, mark.inert).ok()?;
+    let parts = parts(job.key, &made).ok()?;
     let uids = linked(&parts, &job.links);
     if stripped(&uids) != usize::from(mark.stripped) {
         return None;
@@ -480,6 +512,7 @@ mod tests {
         let job = Job {
             key: &key,
             entry: &contents.entries[&key],
+            inert: None,
             object: object.clone(),
             applied: None,
             known: None,

@@ -5,7 +5,7 @@ use crate::config::settings::Drift;
 use crate::object::ObjectKey;
 use crate::repository::contents::Contents;
 use crate::restore::recheck;
-use crate::restore::{Kinds, Restored, Source};
+use crate::restore::{Kinds, Mark, Policy, Restored, Source};
 use crate::retry;
 use crate::status::DriftFacts;
 use std::collections::{HashMap, HashSet};
@@ -35,16 +35,18 @@ impl Watch {
     #[allow(clippy::too_many_arguments)] // one call site
     pub(super) async fn look(
         &mut self,
-        policy: Drift,
+        drift: Drift,
         client: &kube::Client,
         cancel: &CancellationToken,
-        (contents, source, kinds): (&Contents, &Source, &Kinds),
+        (contents, source, kinds, policy): (&Contents, &Source, &Kinds, &Policy),
         before: Option<&Restored>,
         live: &mut Restored,
     ) {
         let unsure = self.unsure(contents, before, live);
         let keys = unsure.iter().cloned().collect();
-        let compared = recheck::compare(client, cancel, contents, source, kinds, keys).await;
+        let written = |key: &ObjectKey, object| recheck::as_written(policy, live.get(key)?, object);
+        let what = (contents, source, kinds);
+        let compared = recheck::compare(client, cancel, what, &written, keys).await;
         let (drifted, unseen) = match compared {
             Ok(recheck::Compared { drifted, unseen }) => (drifted, unseen),
             Err(error) => {
@@ -59,13 +61,13 @@ impl Watch {
         for recheck::Drift { key, path } in drifted {
             let times = self.found.get(&key).map_or(1, |before| before.times + 1);
             if found.len() < MAX_NAMED {
-                tracing::warn!(object = %key, path, ?policy, "somebody changed what was restored");
+                tracing::warn!(object = %key, path, policy = ?drift, "somebody changed what was restored");
             }
-            if policy == Drift::Correct
+            if drift == Drift::Correct
                 && let Some(known) = live.objects.get_mut(&key)
             {
-                // As if it could not be read: the plan writes it again.
-                known.mark = None;
+                // The plan writes it again.
+                known.mark = known.mark.map(Mark::unfinished);
             }
             found.insert(key, Found { path, times });
         }

@@ -144,7 +144,9 @@ impl Standby {
         let now = crate::clock::monotonic();
         self.open(backup).await?;
         let full_check = self.full_check_is_due(now);
-        let is_clean = self.clean == Some((backup.mark.slot, scope));
+        let is_clean = self
+            .clean
+            .is_some_and(|(slot, before)| slot == backup.mark.slot && scope.is_covered_by(before));
         let is_clean = is_clean && !full_check && released.is_empty();
         if is_clean && self.waiting.is_empty() {
             return Ok(Synced::Nothing);
@@ -198,7 +200,7 @@ impl Standby {
         if hurries {
             self.drift.postpone(contents, before, &restored);
         } else {
-            let what = (contents, &self.source(opened), kinds);
+            let what = (contents, &self.source(opened), kinds, &self.policy);
             let policy = self.settings.passive.drift;
             let client = &self.client;
             self.drift.look(policy, client, cancel, what, before, &mut restored).await;

@@ -60,4 +60,5 @@ mod storage_outage;
 mod storage_that_cannot_fence;
 mod stored_backups_are_verified;
 mod sweep;
+mod transforms;
 mod unplanned_failover;

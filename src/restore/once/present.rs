@@ -1,5 +1,5 @@
 //! Reads what stands on a hub where objects of a backup are to go: whole objects, in the form in which
-//! a backup would hold them.
+//! a backup would hold them if they are not inert.
 //!
 //! A few objects of a kind are asked for one by one, which needs no right to list; many by listing the
 //! kind.
@@ -134,7 +134,8 @@ async fn list(
 
 fn live(object: &RawValue, kind: &Kind, keeps_status: bool) -> Result<Live, serde_json::Error> {
     let head = clean::head(object)?;
-    let cleaned = clean::clean(object, kind, keeps_status)?;
+    // What is inert differs, so that it can be woken by hand.
+    let cleaned = clean::as_it_stands(object, kind, keeps_status)?;
     let pair = head.labels.iter().find(|(name, _)| name == crate::restore::known::PAIR_LABEL);
     Ok(Live {
         pair: pair.map(|(_, value)| value.clone().into_owned()),

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub(in crate::restore) async fn write(hub: &Hub<'_>, job: &Job<'_>) -> Outcome {
-    let Job { key, entry, object, known, links, applied: _, served: _ } = job;
+    let Job { key, entry, object, known, links, inert: _, applied: _, served: _ } = job;
     let parts = match Parts::of(key, object) {
         Ok(parts) => parts,
         Err(error) => return Outcome::Refused(error.to_string()),
@@ -99,7 +99,7 @@ fn cleaned(
         categories: vec![],
         namespaced: !key.namespace().is_empty(),
     };
-    let cleaned = clean::clean(live, &kind, top.status.is_some()).ok()?;
+    let cleaned = clean::as_it_stands(live, &kind, top.status.is_some()).ok()?;
     serde_json::from_slice(&cleaned).ok()
 }
 
