@@ -10,6 +10,7 @@
 
 mod board;
 pub mod conditions;
+pub mod handover;
 pub mod held;
 mod newest;
 pub mod notice;
@@ -120,6 +121,8 @@ pub struct Snapshot {
     pub verify: VerifyFacts,
     pub peers: Vec<Peer>,
     pub promotion: PromotionFacts,
+    #[serde(default)]
+    pub handover: Box<handover::HandoverFacts>,
     /// An operator stopped what this hub does by itself.
     #[serde(default)]
     pub pause: Option<pause::Pause>,
@@ -189,6 +192,7 @@ impl Snapshot {
             verify: VerifyFacts::default(),
             peers: Vec::new(),
             promotion: PromotionFacts::default(),
+            handover: Box::default(),
             pause: None,
             answers: Vec::new(),
             loops: BTreeMap::new(),

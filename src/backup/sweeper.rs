@@ -220,8 +220,8 @@ async fn holding<T>(
 
 /// A hub that gave its term up deletes no more than one that lost it.
 fn may_sweep(view: &View, writer: &Writer) -> Result<(), String> {
-    match &view.handed_to {
-        Some(hub) => Err(format!("the term is handed over to {hub}")),
+    match &view.handed {
+        Some(handed) => Err(format!("the term is handed over to {}", handed.to)),
         None => super::may_write(view, writer),
     }
 }

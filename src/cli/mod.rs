@@ -5,6 +5,7 @@
 pub mod ask;
 pub mod backup;
 mod config_check;
+mod demote;
 pub mod describe;
 mod diff;
 mod dry_run;
@@ -129,6 +130,8 @@ enum Verb {
     Sync(pause::Sync),
     /// Make this passive hub the primary; what must hold is shown first
     Promote(promote::Promote),
+    /// Hand over to the other hub, on the primary: a last backup, and from then on none
+    Demote(demote::Demote),
     /// The storage: is it fit, what does it hold; works with both clusters dead
     #[command(subcommand)]
     Storage(Storage),
@@ -341,6 +344,7 @@ impl Verb {
             Verb::Sync(verb) => pause::sync(global, verb).await,
             Verb::Restore(restore) => restore::restore(global, restore).await,
             Verb::Promote(how) => promote::promote(global, how).await,
+            Verb::Demote(demote) => demote::demote(global, demote).await,
             Verb::Storage(Storage::Check) => storage_check::check(global).await,
             Verb::Storage(Storage::Usage) => storage::usage(global).await,
             Verb::Storage(Storage::Ls { prefix }) => storage::ls(global, &prefix).await,

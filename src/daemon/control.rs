@@ -4,6 +4,7 @@
 //! times at which the next ones are due, and the slot of its own `Open`, without which it writes
 //! nothing.
 
+mod demote;
 mod look;
 mod orders;
 mod pause;
@@ -45,6 +46,8 @@ pub(super) struct Control {
     asked: Vec<Ask>,
     /// Requests of the command line that write the journal.
     orders: Vec<Ask>,
+    /// A request to hand over that waits for its last backup.
+    demotion: Option<demote::Demotion>,
     sweeping: Option<sweep::Sweeping>,
     /// Sweeps that the command line asks for, each with its request.
     sweeps: VecDeque<(String, Wish)>,
@@ -107,6 +110,7 @@ impl Control {
             work: None,
             asked: vec![],
             orders: vec![],
+            demotion: None,
             sweeping: None,
             sweeps: VecDeque::new(),
             timing,
@@ -231,6 +235,7 @@ impl Control {
                 // Whatever this hub still had in hand must not be finished.
                 let asked = self.asked.drain(..).chain(self.orders.drain(..));
                 let mut unanswered: Vec<String> = asked.map(|ask| ask.id).collect();
+                unanswered.extend(self.demotion.take().map(|demotion| demotion.id));
                 unanswered.extend(self.abort_sweeps());
                 if let Some(work) = self.work.take() {
                     work.handle.abort();
@@ -249,7 +254,9 @@ impl Control {
     }
 
     async fn refuse_asked(&mut self, why: &str) {
-        let asked = std::mem::take(&mut self.asked).into_iter().map(|ask| ask.id).collect();
+        let mut asked: Vec<_> =
+            std::mem::take(&mut self.asked).into_iter().map(|ask| ask.id).collect();
+        asked.extend(self.demotion.take().map(|demotion| demotion.id));
         self.answer_refused(asked, why).await;
     }
 
@@ -287,15 +294,20 @@ impl Control {
         if self.work.is_none() {
             self.obey().await;
         }
-        self.sweep();
+        if self.demotion.is_none() {
+            self.sweep();
+        }
         let (now, monotonic) = (crate::clock::now(), crate::clock::monotonic());
         super::surface::show_schedule(&self.shared.board, &mut self.timing, now, monotonic);
-        let due = self.timing.backup_is_due(now, monotonic);
+        let due = self.demotion.is_some() || self.timing.backup_is_due(now, monotonic);
         if self.probe_again() || self.work.is_some() || !due {
             return Next::Rest;
         }
         let (Some(opened), Some(writer)) = (&self.opened, self.writer()) else { return Next::Rest };
         self.timing.backup_begins(now);
+        if let Some(demotion) = &mut self.demotion {
+            demotion.last_runs = true;
+        }
         let cancel = self.stop.child_token();
         let job = jobs::backup(
             self.shared.clone(),
@@ -330,7 +342,15 @@ impl Control {
         let (shared, repository) = (self.shared.clone(), opened.repository.clone());
         let released = orders::released(&self.asked);
         let standby = opened.standby.clone();
-        let job = jobs::sync(shared, repository, standby, backup, released, cancel.clone());
+        let job = jobs::sync(
+            shared,
+            repository,
+            standby,
+            backup,
+            self.me.clone(),
+            released,
+            cancel.clone(),
+        );
         self.start(Job::Sync, cancel, job)
     }
 
@@ -356,6 +376,9 @@ impl Control {
         for Ask { id, verb, reason: _ } in work.answers {
             let (outcome, message) = orders::ended(&self.shared.board.read(), work.job, &verb);
             super::surface::answer(&self.shared, id, outcome, message).await;
+        }
+        if let Some(demotion) = self.demotion.take_if(|demotion| demotion.last_runs) {
+            self.hand_over(demotion, result).await;
         }
     }
 

@@ -3,6 +3,7 @@
 //! A job takes what it needs, works to its end (or to the next object when it is cancelled) and tells
 //! the board what happened. What it decides for the roles, it decides in the journal.
 
+mod claim;
 mod due;
 mod sweep;
 mod timing;
@@ -17,7 +18,7 @@ use crate::repository::Repository;
 use crate::repository::chain::{Backup, View};
 use crate::repository::journal::Writer;
 use crate::repository::probe;
-use crate::repository::record::Body;
+use crate::repository::record::{Body, HubId};
 use crate::restore::{Done, Guard, Report, Scope};
 use crate::retry;
 use crate::status::{Outcome, Run};
@@ -185,11 +186,13 @@ fn backup_run(run: Run, done: &BackupDone, newest: Option<&Backup>) -> Run {
     }
 }
 
+#[allow(clippy::too_many_arguments)] // one call site
 pub(super) async fn sync(
     shared: Shared,
     repository: Arc<Repository>,
     standby: Arc<Mutex<Standby>>,
     mut backup: Arc<Backup>,
+    me: HubId,
     released: Vec<String>,
     cancel: CancellationToken,
 ) -> JobResult {
@@ -199,6 +202,7 @@ pub(super) async fn sync(
         s.sync.last_attempt_at = Some(at);
     });
     let mut standby = standby.lock().await;
+    claim::claim(&shared, &repository, &mut standby, &me, &cancel).await;
     let result = loop {
         let guard = &crate::sync::no_guard;
         let purpose = Purpose::Follow { released: &released };
@@ -230,6 +234,7 @@ pub(super) async fn sync(
         s.sync.drift = drift;
     });
     surface::show_sync(&shared, &backup, &result, at, seconds);
+    claim::settle(&shared, &result);
     let through = match &result {
         Ok(Synced::Nothing) => true,
         Ok(Synced::Restored(report)) => report.stopped.is_none(),
@@ -267,9 +272,14 @@ pub(super) async fn activation(
     cancel: CancellationToken,
 ) -> JobResult {
     let (at, begun) = (crate::clock::now(), crate::clock::monotonic());
-    let base = repository.journal.lock().await.view().base.clone();
-    let report = match base {
-        // A term over a repository without a backup has nothing to restore.
+    let (base, again) = {
+        let journal = repository.journal.lock().await;
+        let view = journal.view();
+        (view.base.clone(), view.term.as_ref().is_some_and(|term| term.again))
+    };
+    let report = match base.filter(|_| !again) {
+        // Nor has one over a repository without a backup, and one that this hub had given up itself:
+        // nobody else wrote meanwhile, and what its users did since stays.
         None => Report::default(),
         Some(base) => {
             match restore_base(&shared, &repository, &standby, &writer, &base, &cancel).await {

@@ -25,6 +25,7 @@ use crate::repository::layout::Mark;
 use crate::repository::record::HubId;
 use crate::restore::{Done, Report};
 use crate::retry;
+use crate::status::handover::HandedOver;
 use crate::status::notice::notices;
 use crate::status::{Board, MAX_BACKUPS, Outcome, Role, Run, Watermark};
 use crate::sync::{SyncError, Synced};
@@ -50,7 +51,7 @@ pub(super) fn router(settings: &Settings, board: &Board, metrics: &Arc<Metrics>)
 pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str, verify_every: Duration) {
     let before = hub.status.clone().unwrap_or_default();
     let verify = before.snapshot().map(|known| known.verify).unwrap_or_default();
-    let HubStatus { epoch, watermark, promotion, pause, answers, .. } = before;
+    let HubStatus { epoch, watermark, promotion, handover, pause, answers, .. } = before;
     let promotion = promotion.unwrap_or_default();
     board.update(|s| {
         hub_uid.clone_into(&mut s.hub_id);
@@ -58,6 +59,7 @@ pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str, verify_every: Du
         s.pause = pause;
         s.answers = answers;
         s.watermark = watermark;
+        *s.handover = handover;
         s.verify = verify;
         s.verify.starting(verify_every, s.started_at);
         s.promotion.request = promotion.request;
@@ -119,6 +121,11 @@ pub(super) fn show_view(board: &Board, view: &View, me: &HubId) {
         {
             s.watermark = Some(Watermark { slot: last.slot, digest: last.sha256.to_string() });
         }
+        s.handover.handed = view.handed.as_ref().map(|handed| HandedOver {
+            to: handed.to.clone(),
+            at: handed.at,
+            backup: view.usable.as_ref().map(|last| last.id()),
+        });
         s.newest = view.backups.last().cloned();
         s.in_force = view
             .usable

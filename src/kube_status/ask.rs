@@ -54,6 +54,13 @@ pub enum Verb {
         /// Also if a hub that is alive does not hold it.
         force: bool,
     },
+    /// The primary gives its term up, with a last backup.
+    Demote {
+        /// Name of the hub that it is for. None: any of the pair.
+        to: Option<String>,
+        /// Only tell what would be done.
+        dry_run: bool,
+    },
     /// A passive hub follows the primary once, now.
     SyncNow,
     /// It does not follow any more.
@@ -78,7 +85,8 @@ impl Verb {
             | Self::BackupPrune
             | Self::BackupDelete { .. }
             | Self::BackupAck { .. }
-            | Self::KeyRotate { .. } => true,
+            | Self::KeyRotate { .. }
+            | Self::Demote { .. } => true,
             Self::SyncNow | Self::SyncPause { .. } | Self::SyncResume | Self::SyncAck { .. } => {
                 false
             }
@@ -195,6 +203,11 @@ mod tests {
         assert_eq!(check(Some(r#"{"id":"x","verb":{"sync-ack":{"plan":"p"}}}"#)), Some(true));
         assert_eq!(check(Some(r#"{"id":"x","verb":"sync-ack"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-pause"}"#)), Some(false));
+        assert_eq!(
+            check(Some(r#"{"id":"x","verb":{"demote":{"to":"eu-2","dry_run":false}}}"#)),
+            Some(true)
+        );
+        assert_eq!(check(Some(r#"{"id":"x","verb":"demote"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"format-disk"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-run","more":1}"#)), Some(false));
         assert_eq!(check(Some("yes")), Some(false));

@@ -34,8 +34,8 @@ pub fn must_write(
 fn states(status: &HubStatus) -> impl PartialEq + use<'_> {
     let conditions: Vec<_> =
         status.conditions.iter().map(|c| (&c.kind, &c.status, &c.reason)).collect();
-    let HubStatus { role, epoch, promotion, pause, answers, watermark, .. } = status;
-    (role, epoch, promotion, pause, answers, watermark, conditions)
+    let HubStatus { role, epoch, promotion, handover, pause, answers, watermark, .. } = status;
+    (role, epoch, promotion, handover, pause, answers, watermark, conditions)
 }
 
 /// What changes with the work, without what changes with the clock alone.

@@ -7,6 +7,7 @@
 use super::ask::Answer;
 use crate::object::Set;
 use crate::status::conditions::{State, conditions};
+use crate::status::handover::HandoverFacts;
 use crate::status::pause::Pause;
 use crate::status::problem::Reason;
 use crate::status::{Guards, Role, Run, Snapshot, Watermark};
@@ -89,6 +90,8 @@ pub struct HubStatus {
     pub restored_backup_time: Option<Timestamp>,
     /// Durable: the promotion goes on from here after a restart.
     pub promotion: Option<PromotionStatus>,
+    /// A term that was given up. Durable: under which term this hub rejoined.
+    pub handover: HandoverFacts,
     /// Durable: what an operator paused, until when and why. Absent: nothing is paused.
     pub pause: Option<Pause>,
     /// What the daemon did about the last requests of the command line, newest first.
@@ -229,6 +232,7 @@ impl HubStatus {
                 .filter(|_| passive)
                 .map(|held| held.at),
             promotion: promotion(snapshot),
+            handover: (*snapshot.handover).clone(),
             pause: snapshot.pause.clone(),
             answers: snapshot.answers.clone(),
             watermark,

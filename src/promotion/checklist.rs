@@ -1,6 +1,8 @@
 //! Pure: the preconditions of a promotion, each with what speaks for or against it and what helps.
 
 use super::machine::Fence;
+use crate::status::handover::HandedOver;
+use crate::status::words::full;
 use crate::status::{Check, PRIMARY_SILENT, REHEARSED, RehearsalFacts, SERVED};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +27,8 @@ pub struct Known {
     /// The backup from which the request wants to start.
     pub expected: Option<String>,
     pub primary: String,
+    /// It gave its term up.
+    pub handed: Option<HandedOver>,
     /// How long the primary's heartbeat has not changed, by this hub's own clock.
     pub silent_for: Duration,
     pub primary_silence: Duration,
@@ -35,6 +39,11 @@ pub struct Known {
     pub rehearsal: RehearsalFacts,
     /// The operator vouches for the primary's death, with a reason.
     pub forced: bool,
+}
+
+/// Of the hub that handed over: what it starts from is itself.
+pub fn taking_back(known: &Known) -> Vec<Check> {
+    vec![storage(known), fence(known), silence(known)]
 }
 
 /// All of them, in the order in which people read them; nothing is left out when one fails.
@@ -166,10 +175,16 @@ fn rehearsed(facts: &RehearsalFacts) -> Check {
 
 fn silence(known: &Known) -> Check {
     let Known { primary, silent_for, primary_silence, forced, hub, namespace, .. } = known;
-    let ok = *forced || (silent_for >= primary_silence && known.unread_key.is_none());
+    let for_us = |handed: &&HandedOver| handed.is_for(hub) || primary == hub;
+    let handed = known.handed.as_ref().filter(for_us);
+    let silent_enough = silent_for >= primary_silence && known.unread_key.is_none();
+    let ok = *forced || handed.is_some() || silent_enough;
     let silent = humantime::format_duration(Duration::from_secs(silent_for.as_secs()));
     let needed = humantime::format_duration(*primary_silence);
-    let why = if *forced {
+    let why = if let Some(HandedOver { to: _, at, backup }) = handed {
+        let backup = backup.as_ref().map_or(String::new(), |id| format!(", backup {id}"));
+        format!("handed over by {primary} at {}{backup}", full(*at))
+    } else if *forced {
         format!("{primary} is declared dead by the operator")
     } else if let Some(key) = &known.unread_key {
         format!(
@@ -205,6 +220,7 @@ mod tests {
             max_data_age: Duration::from_hours(2),
             expected: None,
             primary: "eu-1".to_owned(),
+            handed: None,
             silent_for: Duration::from_mins(2),
             primary_silence: Duration::from_mins(1),
             unread_key: None,
@@ -242,6 +258,23 @@ mod tests {
         assert_eq!(failed(|k| k.waiting = [("parts.x.io".to_owned(), 3)].into()), ["CRDMissing"]);
         assert_eq!(failed(|k| k.silent_for = Duration::from_secs(59)), ["PrimaryAlive"]);
         assert_eq!(failed(|k| k.unread_key = Some("k2".to_owned())), ["PrimaryAlive"]);
+    }
+
+    #[test]
+    fn a_hand_over_stands_for_silence_and_for_nothing_else() {
+        let handed = |to: &str| {
+            let to = to.to_owned();
+            Some(HandedOver { to, at: jiff::Timestamp::UNIX_EPOCH, backup: None })
+        };
+        let nothing: [String; 0] = [];
+        for (to, refused) in
+            [("eu-2", &nothing[..]), ("", &nothing), ("eu-3", &["PrimaryAlive".to_owned()])]
+        {
+            let found = failed(|k| (k.handed, k.silent_for) = (handed(to), Duration::ZERO));
+            assert_eq!(found, refused, "to {to:?}");
+        }
+        let found = failed(|k| (k.handed, k.newest) = (handed("eu-2"), None));
+        assert_eq!(found, ["NoBackup"]);
     }
 
     #[test]

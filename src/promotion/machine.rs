@@ -4,6 +4,7 @@
 //! first start, restart, promotion and the return of an old primary are one path.
 
 use crate::config::settings::InitialRole;
+use crate::repository::chain::Handed;
 use crate::status::{Check, Frozen, Guards, Role};
 
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Facts {
     pub storage_up: bool,
     pub initial_role: InitialRole,
     pub fence: Fence,
+    /// The highest term under which an operator had this hub rejoin; 0: none.
+    pub rejoined: u64,
     /// A request to promote this hub that was accepted and not yet carried out.
     pub request: Option<Request>,
     /// This process has looked at everything that the checklist speaks of. Before, a failed check
@@ -31,8 +34,10 @@ pub struct JournalFacts {
     /// The highest term; 0: none yet.
     pub epoch: u64,
     pub holder: Holder,
-    /// This hub held an earlier term and was superseded.
-    pub was_superseded: bool,
+    /// The holder gave the term up.
+    pub handed: Option<Handed>,
+    /// This hub held an earlier term.
+    pub ended: Option<Ended>,
     pub incarnation: Incarnation,
     pub activated: bool,
     /// The epoch that the own request became, if it did.
@@ -49,6 +54,14 @@ pub enum Holder {
     /// The holder's name is this hub's, its cluster is not: one of the two was rebuilt.
     MyNamesake,
     Other(String),
+}
+
+/// How the last term of this hub ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    HandedOver,
+    /// By the term of this epoch.
+    Superseded(u64),
 }
 
 /// The `Open` of the current term, seen from this process.
@@ -131,6 +144,8 @@ pub enum State {
     /// The term is ours; activation is not finished.
     Activating,
     Primary,
+    /// The term is ours, and given up: nobody writes until some hub takes the next one.
+    HandedOver,
     Fenced,
     Frozen,
 }
@@ -140,7 +155,7 @@ impl State {
     pub fn role(self) -> Option<Role> {
         match self {
             State::Unknown | State::Frozen => None,
-            State::Passive | State::Requested => Some(Role::Passive),
+            State::Passive | State::Requested | State::HandedOver => Some(Role::Passive),
             State::Activating => Some(Role::Promoting),
             State::Primary => Some(Role::Primary),
             State::Fenced => Some(Role::Fenced),
@@ -218,6 +233,9 @@ fn decide_as_holder(facts: &Facts, journal: &JournalFacts) -> Decision {
     if journal.incarnation == Incarnation::Newer {
         return decision(state, Action::Exit, "a newer daemon of this hub has opened the term");
     }
+    if let Some(handed) = &journal.handed {
+        return decide_handed_over(handed, facts, journal);
+    }
     match &facts.fence {
         Fence::NotProbed => {
             return decision(state, Action::Probe, "the storage's create is not proven atomic yet");
@@ -236,6 +254,16 @@ fn decide_as_holder(facts: &Facts, journal: &JournalFacts) -> Decision {
         (_, false) => decision(state, Action::Activate, "activation is not finished"),
         (_, true) => decision(state, Action::Backup, "this hub is primary"),
     }
+}
+
+/// The way back is a promotion like any other, but for what it starts from: the hub itself.
+fn decide_handed_over(handed: &Handed, facts: &Facts, journal: &JournalFacts) -> Decision {
+    let Some(request) = &facts.request else {
+        let to = if handed.to.is_empty() { "another hub" } else { &*handed.to };
+        let why = format!("the term {} is handed over to {to}", journal.epoch);
+        return decision(State::HandedOver, Action::Withdraw, why);
+    };
+    decide_request(request, State::HandedOver, "this hub", facts, journal)
 }
 
 fn decide_without_holder(facts: &Facts) -> Decision {
@@ -265,15 +293,15 @@ fn decide_without_holder(facts: &Facts) -> Decision {
 }
 
 fn decide_under(holder: &str, facts: &Facts, journal: &JournalFacts) -> Decision {
-    let fenced = if journal.was_superseded {
-        Some(format!("{holder} holds the term {}; this hub held an earlier one", journal.epoch))
-    } else if facts.initial_role == InitialRole::Primary {
-        Some(format!(
-            "{holder} holds the term {}, but this hub is configured as the initial primary",
-            journal.epoch
-        ))
-    } else {
-        None
+    let why = |why| format!("{holder} holds the term {}{why}", journal.epoch);
+    let fenced = match journal.ended {
+        Some(Ended::Superseded(by)) if facts.rejoined < by => {
+            Some(why("; this hub held an earlier one"))
+        }
+        None if facts.initial_role == InitialRole::Primary && facts.rejoined == 0 => {
+            Some(why(", but this hub is configured as the initial primary"))
+        }
+        Some(Ended::Superseded(_) | Ended::HandedOver) | None => None,
     };
     let Some(request) = &facts.request else {
         return match fenced {
@@ -286,20 +314,22 @@ fn decide_under(holder: &str, facts: &Facts, journal: &JournalFacts) -> Decision
             refusal("Fenced", &why, "a fenced hub must first follow the new primary as passive");
         return decision(State::Fenced, Action::Refuse(refusal), why);
     }
-    decide_request(request, holder, facts, journal)
+    decide_request(request, State::Passive, holder, facts, journal)
 }
 
+/// `state`: of this hub while it is not promoted.
 fn decide_request(
     request: &Request,
+    state: State,
     holder: &str,
     facts: &Facts,
     journal: &JournalFacts,
 ) -> Decision {
     let refuse = |reason, why: String, hint: &str| {
-        decision(State::Passive, Action::Refuse(refusal(reason, &why, hint)), why)
+        decision(state, Action::Refuse(refusal(reason, &why, hint)), why)
     };
     if let Some(granted) = journal.granted {
-        let why = format!("the request became the term {granted}, which {holder} has superseded");
+        let why = format!("the request became the term {granted}, which {holder} has ended");
         return refuse("PromotionRequestStale", why, "ask again if this hub shall be promoted now");
     }
     if request.expected_epoch != journal.epoch {
@@ -381,6 +411,7 @@ mod tests {
             storage_up: true,
             initial_role: InitialRole::Passive,
             fence: Fence::Proven,
+            rejoined: 0,
             request: None,
             looked: true,
             checklist: vec![],
@@ -467,7 +498,7 @@ mod tests {
         refused("a storage that cannot fence", "StorageNotAtomic", &|f| {
             f.fence = Fence::Refuted("x".to_owned());
         });
-        refused("a fenced hub", "Fenced", &|f| journal(f).was_superseded = true);
+        refused("a fenced hub", "Fenced", &|f| journal(f).ended = Some(Ended::Superseded(2)));
         refused("the primary itself", "NotPassive", &|f| journal(f).holder = Holder::Me);
         refused("an empty repository", "NoBackup", &|f| *journal(f) = JournalFacts::default());
     }
@@ -542,6 +573,99 @@ mod tests {
         });
     }
 
+    fn handed() -> Handed {
+        Handed { to: "eu-2".to_owned(), at: jiff::Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn a_hub_that_handed_over_writes_nothing_and_may_take_the_term_back() {
+        use State::{HandedOver, Primary, Requested};
+        let gave = |change: &'static dyn Fn(&mut Facts)| {
+            move |f: &mut Facts| {
+                f.initial_role = InitialRole::Primary;
+                let j = journal(f);
+                (j.holder, j.handed, j.incarnation) =
+                    (Holder::Me, Some(handed()), Incarnation::Mine);
+                change(f);
+            }
+        };
+        let term = Action::TakeTerm { epoch: 4, request: "r".to_owned() };
+        check("it waits", HandedOver, &Action::Withdraw, gave(&|_| {}));
+        check(
+            "after a restart",
+            HandedOver,
+            &Action::Withdraw,
+            gave(&|f| {
+                journal(f).incarnation = Incarnation::NotOpened;
+            }),
+        );
+        check(
+            "another daemon of it is newer",
+            Primary,
+            &Action::Exit,
+            gave(&|f| {
+                journal(f).incarnation = Incarnation::Newer;
+            }),
+        );
+        check("it takes the term back", Requested, &term, gave(&|f| f.request = Some(request(3))));
+        check(
+            "not without the storage",
+            Requested,
+            &Action::Wait,
+            gave(&|f| {
+                f.request = Some(request(3));
+                f.storage_up = false;
+            }),
+        );
+        check(
+            "not without a fence",
+            Requested,
+            &Action::Probe,
+            gave(&|f| {
+                f.request = Some(request(3));
+                f.fence = Fence::NotProbed;
+            }),
+        );
+        for (name, request_of, granted) in
+            [("an older one", request(2), None), ("the one that it had", request(3), Some(3))]
+        {
+            let stale = decide(&facts(|f| {
+                gave(&|_| {})(f);
+                f.request = Some(request_of);
+                journal(f).granted = granted;
+            }));
+            let Action::Refuse(refusal) = stale.action else { panic!("{name}: {stale:?}") };
+            assert_eq!((stale.state, &*refusal.reason), (HandedOver, "PromotionRequestStale"));
+        }
+    }
+
+    #[test]
+    fn a_hub_whose_term_was_given_up_or_that_rejoined_is_not_fenced() {
+        use State::{Fenced, Passive, Requested};
+        let was = |ended, rejoined, initial_role| {
+            move |f: &mut Facts| {
+                journal(f).ended = ended;
+                (f.rejoined, f.initial_role) = (rejoined, initial_role);
+            }
+        };
+        let (sync, withdraw) = (Action::Sync, Action::Withdraw);
+        let (superseded, gave) = (Some(Ended::Superseded(3)), Some(Ended::HandedOver));
+        for role in [InitialRole::Primary, InitialRole::Passive] {
+            check("it gave its term up", Passive, &sync, was(gave, 0, role));
+            check("it was superseded", Fenced, &withdraw, was(superseded, 0, role));
+            check("it rejoined before that", Fenced, &withdraw, was(superseded, 2, role));
+            check("it rejoined since", Passive, &sync, was(superseded, 3, role));
+            check("in a later term", Passive, &sync, was(superseded, 7, role));
+        }
+        check("a second initial primary", Fenced, &withdraw, was(None, 0, InitialRole::Primary));
+        check("it rejoined, too", Passive, &sync, was(None, 3, InitialRole::Primary));
+        let term = Action::TakeTerm { epoch: 4, request: "r".to_owned() };
+        check("and is promoted like any other", Requested, &term, |f| {
+            was(superseded, 3, InitialRole::Primary)(f);
+            f.request = Some(request(3));
+        });
+    }
+
     #[test]
     fn the_initial_primary_takes_the_first_term_and_no_other() {
         let initial = |change: &'static dyn Fn(&mut Facts)| {
@@ -598,7 +722,7 @@ mod tests {
     fn no_combination_of_facts_lets_a_hub_write_that_must_not() {
         let mut combinations = 0;
         for holder in [Holder::Nobody, Holder::Me, Holder::MyNamesake, other()] {
-            for bits in 0..1u32 << 8 {
+            for bits in 0..1u32 << 9 {
                 let bit = |n: u32| bits & (1 << n) != 0;
                 let fence = [
                     Fence::NotProbed,
@@ -624,7 +748,8 @@ mod tests {
                     *journal(f) = JournalFacts {
                         epoch,
                         holder: holder.clone(),
-                        was_superseded: bit(7),
+                        ended: bit(7).then_some(Ended::Superseded(2)),
+                        handed: bit(8).then(handed),
                         incarnation,
                         activated: true,
                         ..JournalFacts::default()
@@ -638,10 +763,13 @@ mod tests {
                 let fence_holds = matches!(fence, Fence::Proven | Fence::Unfenced);
                 assert!(!(takes || writes_as_primary) || fence_holds, "{facts:?}");
                 assert!(
-                    !takes || !bit(7) || holder == Holder::Nobody,
+                    !takes || !bit(7) || matches!(holder, Holder::Nobody | Holder::Me),
                     "a superseded hub takes no term: {facts:?}"
                 );
                 assert!(!takes || holder == Holder::Nobody || (bit(5) && !bit(6)), "{facts:?}");
+                let gave_up = holder == Holder::Me && bit(8);
+                assert!(!writes_as_primary || !gave_up, "it handed over: {facts:?}");
+                assert!(!takes || holder != Holder::Me || gave_up, "{facts:?}");
                 assert!(
                     decided.state != State::Fenced
                         || matches!(decided.action, Action::Withdraw | Action::Refuse(_)),
@@ -650,6 +778,6 @@ mod tests {
                 combinations += 1;
             }
         }
-        assert_eq!(combinations, 1024);
+        assert_eq!(combinations, 2048);
     }
 }

@@ -44,10 +44,12 @@ pub struct View {
     pub incarnation: u64,
     /// Backups may be committed in this term.
     pub activated: bool,
-    /// The holder gave the term up, for the hub of this name.
-    pub handed_to: Option<String>,
-    /// Hubs that held a term once and were superseded.
-    pub superseded: Vec<HubId>,
+    /// The holder gave the term up.
+    #[serde(default)]
+    pub handed: Option<Handed>,
+    /// Hubs that held a term once and hold none now.
+    #[serde(rename = "superseded")]
+    pub former: Vec<Former>,
     /// Ids of the requests that became a term, each with its epoch.
     pub requests: BTreeMap<String, u64>,
     pub newest: Option<Arc<Backup>>,
@@ -74,6 +76,42 @@ pub struct Term {
     pub slot: u64,
     pub at: jiff::Timestamp,
     pub request: String,
+    /// The term before was given up.
+    #[serde(default)]
+    pub after: Option<Handed>,
+    /// The hub held the term before, too: it took back what it had handed over.
+    #[serde(default)]
+    pub again: bool,
+}
+
+/// A term that its holder gave up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handed {
+    /// Name of the hub that it is for; empty: any of the pair.
+    pub to: String,
+    pub at: jiff::Timestamp,
+}
+
+impl Handed {
+    pub fn is_for(&self, hub: &str) -> bool {
+        self.to.is_empty() || self.to == hub
+    }
+}
+
+/// A hub that held a term, and how that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    #[serde(flatten)]
+    pub hub: HubId,
+    /// Of the term of another hub that followed.
+    #[serde(default)]
+    pub epoch: u64,
+    /// It gave its term up. Otherwise it was superseded.
+    #[serde(default)]
+    pub handed_over: bool,
+    /// Slot of the newest backup at that time, if it was its own.
+    #[serde(default)]
+    pub backup: Option<u64>,
 }
 
 /// A committed backup.
@@ -211,7 +249,7 @@ impl View {
             Body::Init => (self.last.is_none(), "a repository is initialised once"),
             _ if self.last.is_none() => (false, "the repository is not initialised"),
             Body::Term { .. } => (record.epoch == self.epoch + 1, "its epoch is not the next one"),
-            _ if self.handed_to.is_some() => (false, "the term is handed over"),
+            _ if self.handed.is_some() => (false, "the term is handed over"),
             Body::Open => (holds, "its hub does not hold the term"),
             _ if !current => (false, "its writer is not the current one of the term"),
             Body::Commit(_) if !self.activated => (false, "the term is not activated"),
@@ -245,26 +283,32 @@ impl View {
                 self.keys.insert(mark.slot, record.key.clone());
             }
             Body::Term { request, skips: _ } => {
-                if let Some(before) = self.holder.replace(record.hub.clone())
-                    && before != record.hub
-                {
-                    self.superseded.push(before);
+                let after = self.handed.take();
+                let before = self.holder.replace(record.hub.clone());
+                let again = before.as_ref() == Some(&record.hub);
+                if let Some(hub) = before.filter(|_| !again) {
+                    let own = self.newest.as_ref().filter(|newest| newest.hub == hub);
+                    let backup = own.map(|own| own.mark.slot);
+                    let (epoch, handed_over) = (record.epoch, after.is_some());
+                    self.former.push(Former { hub, epoch, handed_over, backup });
                 }
-                self.superseded.retain(|hub| *hub != record.hub);
+                self.former.retain(|former| former.hub != record.hub);
                 self.epoch = record.epoch;
                 self.incarnation = 0;
-                self.handed_to = None;
                 // There is nothing to activate from before the first term.
                 self.activated = record.epoch == 1;
                 self.requests.insert(request.clone(), record.epoch);
-                self.term = Some(Term { slot: mark.slot, at: record.at, request: request.clone() });
+                let (slot, at, request) = (mark.slot, record.at, request.clone());
+                self.term = Some(Term { slot, at, request, after, again });
                 self.base.clone_from(&self.usable);
             }
             Body::Open => self.incarnation = mark.slot,
             Body::Activated { failed: _ } => self.activated = true,
             Body::Commit(commit) => self.commit(record, commit, mark),
             Body::Ack { slot } => self.acknowledge(*slot),
-            Body::Handover { to } => self.handed_to = Some(to.clone()),
+            Body::Handover { to } => {
+                self.handed = Some(Handed { to: to.clone(), at: record.at });
+            }
             Body::Retire(retire) => {
                 self.ledger.retire(mark.slot, retire);
                 self.backups.retain(|backup| self.ledger.offered.contains_key(&backup.slot));
@@ -388,8 +432,9 @@ impl View {
         self.holder.as_ref() == Some(hub)
     }
 
-    pub fn was_superseded(&self, hub: &HubId) -> bool {
-        self.superseded.contains(hub)
+    /// How the last term of a hub ended that holds none now.
+    pub fn former(&self, hub: &HubId) -> Option<&Former> {
+        self.former.iter().find(|former| former.hub == *hub)
     }
 }
 
@@ -544,7 +589,9 @@ pub(crate) mod tests {
         );
         assert_eq!(view.base.as_ref().unwrap().mark.slot, 4);
         assert_eq!(view.usable.as_ref().unwrap().mark.slot, 9);
-        assert_eq!(view.superseded, [HubId { name: "a".to_owned(), uid: "uid-a".to_owned() }]);
+        let hub = HubId { name: "a".to_owned(), uid: "uid-a".to_owned() };
+        let former = Former { hub, epoch: 2, handed_over: false, backup: Some(5) };
+        assert_eq!(view.former, [former]);
         assert_eq!(view.backups.len(), 3);
     }
 
@@ -565,6 +612,48 @@ pub(crate) mod tests {
         check("a Rekey", with((1, 3, "a", Body::Rekey { to: "k".to_owned() })), over);
         check("the Term of the hub that it is for", with((2, 0, "b", term())), None);
         check("the Term of another hub", with((2, 0, "c", term())), None);
+        check("the Term of the hub itself", with((2, 0, "a", term())), None);
+    }
+
+    #[test]
+    fn how_a_term_ended_is_known_of_every_hub_that_held_one() {
+        let handed = vec![
+            (0, 0, "a", Body::Init),
+            (1, 0, "a", term()),
+            (1, 0, "a", Body::Open),
+            (1, 3, "a", commit()),
+            (1, 3, "a", Body::Handover { to: "b".to_owned() }),
+        ];
+        let after = |more: Vec<(u64, u64, &'static str, Body)>| {
+            walk(&new_keys(), [handed.clone(), more].concat()).0
+        };
+        let ended = |view: &View, hub: &str| {
+            let hub = HubId { name: hub.to_owned(), uid: format!("uid-{hub}") };
+            view.former(&hub).map(|former| (former.epoch, former.handed_over, former.backup))
+        };
+        let view = after(vec![]);
+        assert_eq!(ended(&view, "a"), None, "it still holds the term");
+        let handed_to = view.handed.unwrap();
+        assert!(handed_to.is_for("b") && !handed_to.is_for("c"));
+        let to_any = Handed { to: String::new(), ..handed_to };
+        assert!(to_any.is_for("b") && to_any.is_for("c"));
+
+        let view = after(vec![(2, 0, "b", term())]);
+        assert_eq!(ended(&view, "a"), Some((2, true, Some(4))));
+        let begun = view.term.unwrap();
+        assert_eq!(
+            (begun.after.map(|handed| handed.to), begun.again),
+            (Some("b".to_owned()), false)
+        );
+
+        let view = after(vec![(2, 0, "a", term())]);
+        assert_eq!((ended(&view, "a"), view.handed), (None, None), "it took the term back");
+        assert!(view.term.unwrap().again && !view.activated);
+
+        let view = after(vec![(2, 0, "b", term()), (3, 0, "c", term())]);
+        assert_eq!(ended(&view, "b"), Some((3, false, None)), "superseded without a backup");
+        let view = after(vec![(2, 0, "b", term()), (3, 0, "a", term()), (4, 0, "b", term())]);
+        assert_eq!(ended(&view, "a"), Some((4, false, Some(4))), "only the last end counts");
     }
 
     #[test]

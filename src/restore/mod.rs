@@ -15,6 +15,7 @@
 
 pub mod body;
 pub mod check;
+pub mod claim;
 pub mod conflict;
 pub mod drift;
 pub mod execute;
@@ -22,6 +23,7 @@ pub mod governor;
 mod hub;
 pub mod kinds;
 pub mod known;
+pub mod label;
 pub mod live;
 pub mod once;
 pub mod order;

@@ -188,6 +188,12 @@ fn decide(desired: &Desired<'_>, key: &ObjectKey, known: &Known) -> Verdict {
 pub fn ceiling(pruning: &Pruning<'_>, deletes: usize, ours: usize) -> Option<String> {
     if deletes > pruning.max_deletes {
         let max = pruning.max_deletes;
+        if max == 0 {
+            return Some(format!(
+                "{deletes} deletions, and none goes without a look: passive.maxDeletes is 0, or it is \
+                 the first prune since this hub was primary"
+            ));
+        }
         return Some(format!("{deletes} deletions are more than passive.maxDeletes ({max})"));
     }
     // Both are far below 2^52, where a float is exact.

@@ -22,6 +22,7 @@ pub enum EventReason {
     BackupResumed,
     BackupSuspect,
     Fenced,
+    HandedOver,
     PrimaryReturned,
     PrimarySilent,
     PromotionCompleted,
@@ -58,6 +59,7 @@ impl EventReason {
             | Self::BackupRefused
             | Self::BackupSuspect
             | Self::Fenced
+            | Self::HandedOver
             | Self::PrimarySilent
             | Self::PromotionFailed
             | Self::PromotionRefused
@@ -101,6 +103,7 @@ impl EventReason {
             | Self::SyncShrinkRefused
             | Self::PruneHeld => "Sync",
             Self::ActivationRestored
+            | Self::HandedOver
             | Self::PromotionCompleted
             | Self::PromotionFailed
             | Self::PromotionRefused
@@ -135,13 +138,14 @@ pub fn notices(old: &Snapshot, new: &Snapshot, now: Timestamp) -> Vec<Notice> {
 }
 
 /// The problems whose beginning is an Event. The others are seen in the conditions.
-const TOLD: [(Reason, EventReason); 15] = [
+const TOLD: [(Reason, EventReason); 16] = [
     (Reason::BackupDamaged, EventReason::BackupDamaged),
     (Reason::BackupFailed, EventReason::BackupFailed),
     (Reason::BackupOverdue, EventReason::BackupOverdue),
     (Reason::BackupPartial, EventReason::BackupPartial),
     (Reason::BackupSuspect, EventReason::BackupSuspect),
     (Reason::Fenced, EventReason::Fenced),
+    (Reason::HandedOver, EventReason::HandedOver),
     (Reason::PrimarySilent, EventReason::PrimarySilent),
     (Reason::PruneHeld, EventReason::PruneHeld),
     (Reason::ShrinkRefused, EventReason::SyncShrinkRefused),

@@ -49,9 +49,11 @@ pub fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
     let mut found = ownership(snapshot, now);
     found.extend(surroundings(snapshot, now));
     found.extend(super::pause::problem(snapshot, now));
+    found.extend(super::handover::problem(snapshot, now));
     found.extend(super::verification::problems(snapshot, now));
     match snapshot.role {
         Some(Role::Primary) => found.extend(primary(snapshot, now)),
+        Some(Role::Passive) if super::handover::by_this_hub(snapshot).is_some() => {}
         Some(Role::Passive) => found.extend(passive(snapshot, now)),
         Some(Role::Promoting) => found.extend(promotion(snapshot)),
         Some(Role::Fenced) | None => {}

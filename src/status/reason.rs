@@ -19,6 +19,7 @@ pub enum Reason {
     Drift,
     Fenced,
     Frozen,
+    HandedOver,
     HubReplaced,
     InSync,
     JournalFork,
@@ -65,7 +66,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason; the documentation lists them from here.
-    pub const ALL: [Reason; 56] = {
+    pub const ALL: [Reason; 57] = {
         use Reason as R;
         [
             R::BackupCurrent,
@@ -82,6 +83,7 @@ impl Reason {
             R::Drift,
             R::Fenced,
             R::Frozen,
+            R::HandedOver,
             R::HubReplaced,
             R::InSync,
             R::JournalFork,

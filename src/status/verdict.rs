@@ -4,6 +4,7 @@
 //! The verdict comes before any figure, names absolute and relative times, and uses words, never
 //! only a colour. Nothing is said that the snapshot does not hold.
 
+use super::handover::{self, by_this_hub};
 use super::problem::{Problem, REJOIN, Reason, Severity, problems, promote_command, standbys};
 use super::words::{age_of, clock, moment, plural, seconds_between, span, span_of};
 use super::{PRIMARY_SILENT, Role, Snapshot, Standby};
@@ -52,7 +53,10 @@ pub fn verdict(snapshot: &Snapshot, now: Timestamp) -> Verdict {
         (None, None) => starting(snapshot, worst),
         (None, Some(Role::Fenced)) => fenced(snapshot, now),
         (None, Some(Role::Promoting)) => promoting(snapshot, now),
-        (None, Some(Role::Passive)) => passive(snapshot, worst, now),
+        (None, Some(Role::Passive)) => match by_this_hub(snapshot) {
+            Some(handed) => handover::verdict(snapshot, handed, now),
+            None => passive(snapshot, worst, now),
+        },
         (None, Some(Role::Primary)) => primary(snapshot, worst, now),
     };
     sentences.extend(snapshot.sync.progress.as_ref().map(|progress| format!("Now {progress}.")));
@@ -130,11 +134,13 @@ fn passive(snapshot: &Snapshot, worst: Option<&Problem>, now: Timestamp) -> (Str
         Some(problem) if problem.severity == Severity::Critical => {
             format!("NOT READY TO TAKE OVER: {}.", problem.reason)
         }
-        // A silent primary is what the standby is for, not a flaw of the standby.
-        Some(problem) if problem.reason != Reason::PrimarySilent => {
+        // A primary that is gone is what the standby is for, not a flaw of the standby.
+        Some(Problem { reason: Reason::PrimarySilent | Reason::HandedOver, .. }) | None => {
+            "READY TO TAKE OVER.".to_owned()
+        }
+        Some(problem) => {
             format!("READY TO TAKE OVER, but: {}.", problem.reason)
         }
-        Some(_) | None => "READY TO TAKE OVER.".to_owned(),
     };
     let mut sentences = vec![primary_alive(snapshot, now)];
     sentences.extend(exposure(snapshot, "If promoted now you would lose", now));

@@ -4,6 +4,7 @@
 //! write to the hub. The same backup again writes nothing and asks the API server nothing, until the
 //! next full check. The activation set is fetched and opened too, but restored only under an own term.
 
+mod claims;
 mod drift;
 mod rehearsal;
 
@@ -44,6 +45,8 @@ pub struct Standby {
     checked: Option<Instant>,
     /// Kinds that this hub did not serve at the last restore.
     waiting: BTreeSet<GroupResource>,
+    /// Nothing is deleted that no operator has released.
+    prunes_held: bool,
 }
 
 /// What a run is for.
@@ -103,7 +106,13 @@ impl Standby {
             clean: None,
             checked: None,
             waiting: BTreeSet::new(),
+            prunes_held: false,
         }
+    }
+
+    /// Until further notice nothing is deleted that no operator has released.
+    pub fn hold_prunes(&mut self, hold: bool) {
+        self.prunes_held = hold;
     }
 
     fn full_check_is_due(&self, now: Instant) -> bool {
@@ -220,13 +229,7 @@ impl Standby {
         guard: Guard<'_>,
         cancel: &CancellationToken,
     ) -> Result<Report, SyncError> {
-        let partial = &opened.backup.commit.partial;
-        let complete = kinds.all().iter().map(Kind::group_resource);
-        let complete = complete
-            .filter(|kind| {
-                !partial.iter().any(|carried| carried.covers(kind)) && !unread.contains(kind)
-            })
-            .collect();
+        let complete = complete(opened, kinds, unread);
         let gone = opened.contents.why_gone();
         let desired = restore::Desired {
             contents: &opened.contents,
@@ -236,7 +239,7 @@ impl Standby {
             scope,
             pruning: restore::Pruning {
                 enabled: self.settings.passive.prune,
-                max_deletes: self.settings.passive.max_deletes,
+                max_deletes: if self.prunes_held { 0 } else { self.settings.passive.max_deletes },
                 max_shrink: self.settings.passive.max_shrink,
                 complete: &complete,
                 gone: &gone,
@@ -302,6 +305,18 @@ impl Standby {
     pub fn opened(&self) -> Option<&Arc<Backup>> {
         self.opened.as_ref().map(|opened| &opened.backup)
     }
+}
+
+/// Kinds that the backup holds completely and that could be read here: of others nothing is deleted.
+fn complete(
+    opened: &Opened,
+    kinds: &Kinds,
+    unread: &HashSet<GroupResource>,
+) -> HashSet<GroupResource> {
+    let partial = &opened.backup.commit.partial;
+    let carried = |kind: &GroupResource| partial.iter().any(|carried| carried.covers(kind));
+    let all = kinds.all().iter().map(Kind::group_resource);
+    all.filter(|kind| !carried(kind) && !unread.contains(kind)).collect()
 }
 
 /// Objects that failed, by kind.

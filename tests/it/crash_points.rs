@@ -247,3 +247,56 @@ fn ask(bench: &Bench, more: &[&str]) -> Result<Output> {
     let arguments = [&["key", "rotate", "--force"], more].concat();
     cli_on(&bench.scene.pair.primary, &bench.scene.first_file()?, &arguments)
 }
+
+/// Whatever was killed: the hub is primary as before, or has handed over and takes it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hand_over_may_be_killed_anywhere() -> Result<()> {
+    let mut bench = Bench::new("crash-handover").await?;
+    let _second = bench.scene.start_second().await?;
+    let side_effects = hand_over(&mut bench, None).await?;
+    assert!(side_effects >= 3, "a pack, a Commit and a Handover");
+    for (nth, fault) in points(side_effects).chain([(side_effects, Fault::ApplyThenStall)]) {
+        hand_over(&mut bench, Some((nth, fault))).await?;
+    }
+    bench.was_killed_in(&["journal", "packs"]);
+    Ok(())
+}
+
+/// Hands over, killed on the way or not, and takes back what was handed over.
+async fn hand_over(bench: &mut Bench, kill: Option<(u64, Fault)>) -> Result<u64> {
+    bench.change().await?;
+    let mut daemon = bench.start().await?;
+    bench.at_rest(&mut daemon).await?;
+    crate::switchover::until_ready(&mut daemon, crate::scene::SECOND).await?;
+    let before = bench.offered()?;
+    bench.change().await?;
+    bench.side_effects();
+    let hub = &bench.scene.pair.primary;
+    let config = bench.scene.first_file()?;
+    let mut side_effects = 0;
+    if let Some((nth, fault)) = kill {
+        bench.stall(nth, fault.clone());
+        cli_on(hub, &config, &["demote", "--yes", "--timeout", "2s"])?;
+        bench.kill(daemon, &fault).await?;
+        bench.sound()?;
+        daemon = bench.start().await?;
+    } else {
+        let output = cli_on(hub, &config, &["demote", "--yes"])?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        side_effects = bench.side_effects();
+    }
+    let known = |seen: &Value| match status::role(seen) {
+        "" => None,
+        role => Some(role == "passive"),
+    };
+    if daemon.until(DEADLINE, "a role", known).await? {
+        daemon.signal("USR1")?;
+    }
+    bench.at_rest(&mut daemon).await?;
+    bench.sound()?;
+    let after = bench.offered()?;
+    assert!(before.is_subset(&after) || after.len() >= 20, "{before:?} {after:?}");
+    daemon.kill9();
+    bench.side_effects();
+    Ok(side_effects)
+}

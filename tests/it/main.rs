@@ -60,5 +60,6 @@ mod storage_outage;
 mod storage_that_cannot_fence;
 mod stored_backups_are_verified;
 mod sweep;
+mod switchover;
 mod transforms;
 mod unplanned_failover;

@@ -82,8 +82,8 @@ pub(crate) fn agree(log: &[Record; SLOTS], model: &walk::View, view: &View) {
         (
             view.term.as_ref().map_or(0, |term| term.slot),
             view.incarnation,
-            view.activated || view.handed_to.is_some(),
-            view.handed_to.is_some(),
+            view.activated || view.handed.is_some(),
+            view.handed.is_some(),
         ),
         (backup(&view.newest), backup(&view.usable), backup(&view.base)),
         (

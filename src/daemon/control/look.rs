@@ -5,7 +5,7 @@ use super::{Control, ControlError, Opened};
 use crate::backup::Primary;
 use crate::daemon::Shared;
 use crate::promotion::checklist::{self, Known};
-use crate::promotion::machine::{Facts, Holder, Incarnation, JournalFacts};
+use crate::promotion::machine::{Ended, Facts, Holder, Incarnation, JournalFacts};
 use crate::repository::Repository;
 use crate::repository::chain::View;
 use crate::repository::journal::{Journal, JournalError};
@@ -127,7 +127,10 @@ impl Control {
             passable: !view.passable().is_empty(),
             epoch: view.epoch,
             holder,
-            was_superseded: view.was_superseded(&self.me),
+            handed: view.handed.clone(),
+            ended: view.former(&self.me).map(|former| {
+                if former.handed_over { Ended::HandedOver } else { Ended::Superseded(former.epoch) }
+            }),
             incarnation,
             activated: view.activated,
             usable: view.usable.as_ref().map(|backup| backup.mark.slot),
@@ -148,12 +151,16 @@ impl Control {
             storage_up,
             initial_role: self.shared.settings.hub.initial_role,
             fence: self.fence(),
+            rejoined: self.shared.board.read().handover.rejoined,
             request: self.request.clone(),
         }
     }
 
     /// Whether the checklist says what is, and not only what this process does not know yet.
     fn has_looked(&self, journal: &JournalFacts) -> bool {
+        if journal.holder == Holder::Me {
+            return true;
+        }
         let snapshot = self.shared.board.read();
         let beats = &self.shared.beats;
         let backup = journal.usable.is_none()
@@ -163,8 +170,9 @@ impl Control {
                 && (snapshot.sync.damaged.is_some()
                     || snapshot.sync.opened == self.timing.newest_usable()));
         let forced = self.request.as_ref().is_some_and(|request| request.forced.is_some());
+        let handed = journal.handed.as_ref().is_some_and(|handed| handed.is_for(&self.me.name));
         let silence = match &journal.holder {
-            Holder::Other(primary) if !forced => {
+            Holder::Other(primary) if !forced && !handed => {
                 let silence = self.shared.settings.promotion.primary_silence;
                 beats.can_judge(primary, silence.max(beats.least_silence(primary)))
             }
@@ -178,8 +186,11 @@ impl Control {
         journal: Option<&JournalFacts>,
         storage_up: bool,
     ) -> Vec<crate::status::Check> {
-        let Some(JournalFacts { holder: Holder::Other(primary), .. }) = journal else {
-            return vec![];
+        let Some(JournalFacts { holder, handed, .. }) = journal else { return vec![] };
+        let primary = match holder {
+            Holder::Other(primary) => primary,
+            Holder::Me if handed.is_some() => &self.me.name,
+            Holder::Me | Holder::MyNamesake | Holder::Nobody => return vec![],
         };
         let now = crate::clock::monotonic();
         let snapshot = self.shared.board.read();
@@ -192,7 +203,7 @@ impl Control {
         let request = self.request.as_ref();
         let guards = request.map(|request| request.guards.clone()).unwrap_or_default();
         let silence = settings.primary_silence.max(self.shared.beats.least_silence(primary));
-        checklist::checklist(&Known {
+        let known = Known {
             hub: self.me.name.clone(),
             namespace: self.shared.place.namespace.clone(),
             storage_up,
@@ -206,13 +217,18 @@ impl Control {
                 .map_or(settings.max_data_age, std::time::Duration::from_secs),
             expected: guards.expect_backup,
             primary: primary.clone(),
+            handed: snapshot.handover.handed.clone(),
             silent_for: self.shared.beats.silent_for(primary),
             primary_silence: silence,
             unread_key: self.shared.beats.unread_key(primary, silence),
             waiting: snapshot.sync.waiting.clone(),
             rehearsal: snapshot.sync.rehearsal.clone(),
             forced: request.is_some_and(|request| request.forced.is_some()),
-        })
+        };
+        match holder {
+            Holder::Me => checklist::taking_back(&known),
+            Holder::Other(_) | Holder::MyNamesake | Holder::Nobody => checklist::checklist(&known),
+        }
     }
 }
 

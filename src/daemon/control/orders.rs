@@ -25,6 +25,12 @@ impl Control {
         };
         let refused = match (role, frozen) {
             (_, Some(frozen)) => format!("{}; {}", frozen.message, frozen.hint),
+            (Some(Role::Passive), None)
+                if let Verb::Demote { to, dry_run: _ } = &ask.verb
+                    && self.has_handed_over() =>
+            {
+                return self.demoted_already(ask.id, to.as_deref()).await;
+            }
             (Some(Role::Primary), None) if ask.verb.is_for_primary() => {
                 return self.take(ask).await;
             }
@@ -70,6 +76,9 @@ impl Control {
                 self.sweep_asked(ask.id, Wish::Delete(backups)).await;
             }
             Verb::BackupAck { .. } | Verb::KeyRotate { .. } => self.orders.push(ask),
+            Verb::Demote { to, dry_run } => {
+                self.demote_asked(ask.id, to, dry_run, ask.reason).await;
+            }
         }
     }
 
@@ -84,6 +93,7 @@ impl Control {
                 | Verb::BackupResume
                 | Verb::BackupPrune
                 | Verb::BackupDelete { .. }
+                | Verb::Demote { .. }
                 | Verb::SyncNow
                 | Verb::SyncPause { .. }
                 | Verb::SyncResume
@@ -125,7 +135,7 @@ impl Control {
     }
 
     /// The slot, if the record stands there and the term is still this hub's.
-    async fn append(
+    pub(super) async fn append(
         &mut self,
         body: Body,
         refuses: impl Fn(&View) -> Option<String>,

@@ -100,7 +100,8 @@ impl Control {
                 return Err("the journal was frozen by something new meanwhile".to_owned());
             }
             // What a term starts from must have been opened before: there is no way back behind it.
-            match &view.usable {
+            // A hub that takes back what it handed over starts from itself.
+            match view.usable.as_ref().filter(|_| !view.is_holder(&self.me)) {
                 Some(usable) if Some(usable.mark.slot) != opened => {
                     Err(format!("the backup {} has not been opened here yet", usable.id()))
                 }

@@ -4,11 +4,12 @@ use super::super::Shared;
 use super::{count_restored, name_failed, publish_now};
 use crate::kube_status::ask::Answer;
 use crate::promotion::machine::{Request, Trigger};
-use crate::repository::chain::View;
+use crate::repository::chain::{Backup, View};
 use crate::restore::{Done, Report};
 use crate::status::notice::EventReason;
 use crate::status::{Board, Frozen, Outcome, Role, Run, Snapshot};
 use jiff::Timestamp;
+use std::sync::Arc;
 
 /// The request that was accepted before this start and not carried out.
 pub(in crate::daemon) fn remembered_request(board: &Board) -> Option<Request> {
@@ -49,7 +50,9 @@ pub(in crate::daemon) fn show_term(board: &Board, view: &View, now: Timestamp) {
         }
         s.promotion.phase = Some("TermHeld".to_owned());
         s.promotion.base = view.base.as_ref().map(|base| base.id());
-        let loss = view.base.as_ref().map(|base| now.duration_since(base.at).as_secs());
+        let handed = view.term.as_ref().is_some_and(|term| term.after.is_some());
+        let age = |base: &Arc<Backup>| now.duration_since(base.at).as_secs();
+        let loss = view.base.as_ref().map(|base| if handed { 0 } else { age(base) });
         s.promotion.data_loss_seconds =
             loss.map(|seconds| u64::try_from(seconds).unwrap_or_default());
     });
