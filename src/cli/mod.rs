@@ -23,6 +23,7 @@ mod pause;
 mod progress;
 mod promote;
 mod prune;
+mod rejoin;
 pub mod render;
 pub mod render_backup;
 mod render_check;
@@ -132,6 +133,8 @@ enum Verb {
     Promote(promote::Promote),
     /// Hand over to the other hub, on the primary: a last backup, and from then on none
     Demote(demote::Demote),
+    /// Let a fenced hub follow the one that was promoted; shows first what that changes on it
+    Rejoin(rejoin::Rejoin),
     /// The storage: is it fit, what does it hold; works with both clusters dead
     #[command(subcommand)]
     Storage(Storage),
@@ -345,6 +348,7 @@ impl Verb {
             Verb::Restore(restore) => restore::restore(global, restore).await,
             Verb::Promote(how) => promote::promote(global, how).await,
             Verb::Demote(demote) => demote::demote(global, demote).await,
+            Verb::Rejoin(rejoin) => Box::pin(rejoin::rejoin(global, rejoin)).await,
             Verb::Storage(Storage::Check) => storage_check::check(global).await,
             Verb::Storage(Storage::Usage) => storage::usage(global).await,
             Verb::Storage(Storage::Ls { prefix }) => storage::ls(global, &prefix).await,

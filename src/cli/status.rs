@@ -356,7 +356,7 @@ next      sync in 2m50s · verify in 18h
 hub eu-1   FENCED  epoch 8  (configured primary)          pair eu-hubs, seen from hub eu-1 at 2026-11-20 17:37:12Z
 
   NOT HEALTHY.  eu-1 is FENCED: eu-2 promoted (epoch 8, seen at 16:37Z).
-  Nothing is written.  Next: keep its controllers stopped (rejoin is still to come)
+  Nothing is written.  Next: understudy rejoin --dry-run
   What this hub's own controllers still do is outside Understudy: stop them if they manage the same clusters.
 
 SET          NEWEST IN STORAGE   DATA AGE  OBJECTS  CHANGED
@@ -367,7 +367,7 @@ activation   20261120-173000-42  7m         51,422        0
 storage   s3://hub-dr/eu-hubs/  ok 38ms, clock skew 0.1s, 48 backups, since 2026-10-22 17:37Z, last verify 6h ago
 keys      2 known, newest backup opens
 problem   Fenced  eu-2 holds epoch 8, seen here at 16:37Z: this hub writes nothing
-          -> keep its controllers stopped (rejoin is still to come)
+          -> understudy rejoin --dry-run
 "
         );
     }

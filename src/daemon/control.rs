@@ -8,6 +8,7 @@ mod demote;
 mod look;
 mod orders;
 mod pause;
+mod rejoin;
 mod sweep;
 mod term;
 

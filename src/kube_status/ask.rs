@@ -61,6 +61,8 @@ pub enum Verb {
         /// Only tell what would be done.
         dry_run: bool,
     },
+    /// A fenced hub follows the hub that superseded it.
+    Rejoin,
     /// A passive hub follows the primary once, now.
     SyncNow,
     /// It does not follow any more.
@@ -76,7 +78,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// Of the primary. The others are of a passive hub.
+    /// Of the primary. The others are of a passive hub, and `Rejoin` is of a fenced one.
     pub fn is_for_primary(&self) -> bool {
         match self {
             Self::BackupRun
@@ -87,9 +89,11 @@ impl Verb {
             | Self::BackupAck { .. }
             | Self::KeyRotate { .. }
             | Self::Demote { .. } => true,
-            Self::SyncNow | Self::SyncPause { .. } | Self::SyncResume | Self::SyncAck { .. } => {
-                false
-            }
+            Self::Rejoin
+            | Self::SyncNow
+            | Self::SyncPause { .. }
+            | Self::SyncResume
+            | Self::SyncAck { .. } => false,
         }
     }
 }
@@ -208,6 +212,7 @@ mod tests {
             Some(true)
         );
         assert_eq!(check(Some(r#"{"id":"x","verb":"demote"}"#)), Some(false));
+        assert_eq!(check(Some(r#"{"id":"x","verb":"rejoin"}"#)), Some(true));
         assert_eq!(check(Some(r#"{"id":"x","verb":"format-disk"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-run","more":1}"#)), Some(false));
         assert_eq!(check(Some("yes")), Some(false));

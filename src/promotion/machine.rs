@@ -310,8 +310,7 @@ fn decide_under(holder: &str, facts: &Facts, journal: &JournalFacts) -> Decision
         };
     };
     if let Some(why) = fenced {
-        let refusal =
-            refusal("Fenced", &why, "a fenced hub must first follow the new primary as passive");
+        let refusal = refusal("Fenced", &why, "understudy rejoin --dry-run");
         return decision(State::Fenced, Action::Refuse(refusal), why);
     }
     decide_request(request, State::Passive, holder, facts, journal)

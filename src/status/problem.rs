@@ -102,7 +102,7 @@ fn ownership(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
 }
 
 /// What a fenced hub's operator runs first.
-pub const REJOIN: &str = "keep its controllers stopped (rejoin is still to come)";
+pub const REJOIN: &str = "understudy rejoin --dry-run";
 
 /// Keys, storage, API server, configuration, loops: the same for every role.
 fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {

@@ -400,7 +400,7 @@ mod tests {
             Level::Bad,
             &[
                 "eu-1 is FENCED: eu-2 promoted (epoch 8, seen at 16:37Z).",
-                "Nothing is written.  Next: keep its controllers stopped (rejoin is still to come)",
+                "Nothing is written.  Next: understudy rejoin --dry-run",
                 "What this hub's own controllers still do is outside Understudy: stop them if they \
                  manage the same clusters.",
                 "Fenced: eu-2 holds epoch 8, seen here at 16:37Z: this hub writes nothing",

@@ -1,14 +1,20 @@
 //! Once the own term of this hub has ended, what it held as its own becomes what a standby holds: the
 //! objects of its own last backup get the label of restored ones, before the first sync.
 
-use super::{Standby, SyncError};
+use super::{Standby, SyncError, complete};
 use crate::capture::discovery;
 use crate::repository::chain::Backup;
 use crate::repository::packs::Opened;
 use crate::restore::claim::{Claim, claims};
-use crate::restore::{self, Kinds};
+use crate::restore::{self, Desired, Kinds, Known, Plan, Pruning, Scope, Standing};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+
+/// What following a backup would do to this hub.
+pub struct Rejoining {
+    pub claims: Vec<Claim>,
+    pub plan: Plan,
+}
 
 /// So many objects that could not be labelled are named in the log.
 const MAX_NAMED: usize = 20;
@@ -44,7 +50,7 @@ impl Standby {
     }
 
     /// And whether every kind could be read.
-    async fn look_for_claims(
+    pub(super) async fn look_for_claims(
         &self,
         own: &Arc<Backup>,
         cancel: &CancellationToken,
@@ -59,5 +65,50 @@ impl Standby {
             tracing::warn!(%kind, why, "a kind cannot be read, nothing of it is labelled");
         }
         Ok((claims(&contents, &live.restored, &self.policy), live.unread.is_empty()))
+    }
+
+    /// The labels, and then the first sync. Nothing is written.
+    pub async fn rejoining(
+        &self,
+        own: Option<&Arc<Backup>>,
+        newest: &Arc<Backup>,
+        cancel: &CancellationToken,
+    ) -> Result<Rejoining, SyncError> {
+        let (claims, _) = match own {
+            Some(own) => self.look_for_claims(own, cancel).await?,
+            None => (Vec::new(), true),
+        };
+        let opened = self.packs.open(newest.clone(), None).await;
+        let opened = opened.map_err(|source| SyncError::Open { backup: newest.id(), source })?;
+        let found = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?;
+        let kinds = Kinds::new(found.kinds).lacking(found.failed);
+        let contents = &opened.contents;
+        let live = restore::live::read(&self.client, cancel, &self.policy, &kinds, contents).await;
+        let unread = live.unread.into_iter().map(|(kind, _)| kind).collect();
+        let mut restored = live.restored;
+        for Claim { key, uid, resource_version, mark, .. } in &claims {
+            let (uid, resource_version) = (uid.clone(), resource_version.clone());
+            let (standing, mark) = (Standing::Ours, Some(*mark));
+            let known = Known { standing, mark, uid, resource_version };
+            restored.objects.insert(key.clone(), known);
+        }
+        let (complete, gone) = (complete(&opened, &kinds, &unread), contents.why_gone());
+        let desired = Desired {
+            contents,
+            restored: &restored,
+            policy: &self.policy,
+            kinds: &kinds,
+            scope: Scope::Passive,
+            pruning: Pruning {
+                enabled: self.settings.passive.prune,
+                // The first prune waits for a look.
+                max_deletes: 0,
+                max_shrink: self.settings.passive.max_shrink,
+                complete: &complete,
+                gone: &gone,
+                released: &[],
+            },
+        };
+        Ok(Rejoining { plan: restore::plan(&desired), claims })
     }
 }

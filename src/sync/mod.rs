@@ -4,7 +4,7 @@
 //! write to the hub. The same backup again writes nothing and asks the API server nothing, until the
 //! next full check. The activation set is fetched and opened too, but restored only under an own term.
 
-mod claims;
+pub mod claims;
 mod drift;
 mod rehearsal;
 

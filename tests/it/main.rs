@@ -43,6 +43,7 @@ mod prune_spares_foreign_objects;
 mod races;
 mod read_back;
 mod rehearsal;
+mod rejoin;
 mod restart_resumes;
 mod restore_conflicts;
 mod restore_faults;

@@ -31,6 +31,13 @@ impl Control {
             {
                 return self.demoted_already(ask.id, to.as_deref()).await;
             }
+            (Some(Role::Fenced), None) if ask.verb == Verb::Rejoin => {
+                return self.take(ask).await;
+            }
+            (role, None) if ask.verb == Verb::Rejoin => {
+                let role = role.map_or("of no role yet", Role::name);
+                format!("{} is {role}, only a fenced hub can rejoin", self.me.name)
+            }
             (Some(Role::Primary), None) if ask.verb.is_for_primary() => {
                 return self.take(ask).await;
             }
@@ -76,6 +83,7 @@ impl Control {
                 self.sweep_asked(ask.id, Wish::Delete(backups)).await;
             }
             Verb::BackupAck { .. } | Verb::KeyRotate { .. } => self.orders.push(ask),
+            Verb::Rejoin => self.rejoin_asked(ask.id, ask.reason).await,
             Verb::Demote { to, dry_run } => {
                 self.demote_asked(ask.id, to, dry_run, ask.reason).await;
             }
@@ -94,6 +102,7 @@ impl Control {
                 | Verb::BackupPrune
                 | Verb::BackupDelete { .. }
                 | Verb::Demote { .. }
+                | Verb::Rejoin
                 | Verb::SyncNow
                 | Verb::SyncPause { .. }
                 | Verb::SyncResume
