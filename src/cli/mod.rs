@@ -42,6 +42,7 @@ pub mod status;
 pub mod storage;
 pub mod storage_check;
 pub mod stored;
+mod switchover;
 pub mod verify;
 
 use clap::{Args, Parser, Subcommand};
@@ -135,6 +136,8 @@ enum Verb {
     Demote(demote::Demote),
     /// Let a fenced hub follow the one that was promoted; shows first what that changes on it
     Rejoin(rejoin::Rejoin),
+    /// Hand over to the other hub and promote it there, in one command
+    Switchover(switchover::Switchover),
     /// The storage: is it fit, what does it hold; works with both clusters dead
     #[command(subcommand)]
     Storage(Storage),
@@ -349,6 +352,7 @@ impl Verb {
             Verb::Promote(how) => promote::promote(global, how).await,
             Verb::Demote(demote) => demote::demote(global, demote).await,
             Verb::Rejoin(rejoin) => Box::pin(rejoin::rejoin(global, rejoin)).await,
+            Verb::Switchover(how) => Box::pin(switchover::switchover(global, how)).await,
             Verb::Storage(Storage::Check) => storage_check::check(global).await,
             Verb::Storage(Storage::Usage) => storage::usage(global).await,
             Verb::Storage(Storage::Ls { prefix }) => storage::ls(global, &prefix).await,

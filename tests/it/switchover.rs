@@ -1,15 +1,16 @@
 //! A planned change of roles: the primary hands over with a last backup, the other hub is promoted
 //! without waiting for silence, and nothing is lost. Until then the way back is open.
 
-use crate::harness::daemon::{Daemon, cli_on};
-use crate::harness::hub::Hub;
+use crate::harness::daemon::{Daemon, cli, cli_on};
+use crate::harness::hub::{AuditEvent, Hub, NAMESPACE};
 use crate::harness::{Result, status};
 use crate::scene::{
-    DEADLINE, FIRST, SECOND, SOON, Scene, counts, in_sync, journal, restore_writes,
+    DEADLINE, FIRST, SECOND, SOON, Scene, counts, differences, in_sync, journal, restore_writes,
     until_condition, until_event, until_role,
 };
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use understudy::object::Set;
 
 const CLUSTER: &str = "/apis/cluster.open-cluster-management.io/v1/managedclusters/cluster-0000";
 
@@ -136,6 +137,101 @@ async fn a_hand_over_stands_for_silence() -> Result<()> {
     let seen = first.until(SOON, "the hub that handed over to see it", follows).await?;
     assert_eq!((status::role(&seen), &seen["holder"]), ("passive", &json!(SECOND)));
     Ok(())
+}
+
+/// The kubeconfig of an operator: both hubs in one file; the names of their contexts.
+fn operator(scene: &Scene) -> Result<(PathBuf, [&'static str; 2])> {
+    let mut both = json!({"apiVersion": "v1", "kind": "Config"});
+    for (hub, name) in [(&scene.pair.primary, FIRST), (&scene.pair.passive, SECOND)] {
+        let mut one: Value = serde_json::from_slice(&std::fs::read(&hub.kubeconfig)?)?;
+        for (list, of) in [("clusters", None), ("users", None), ("contexts", Some("context"))] {
+            let mut entry = one[list][0].take();
+            entry["name"] = name.into();
+            if let Some(of) = of {
+                entry[of] = json!({"cluster": name, "user": name});
+            }
+            let all = both.as_object_mut().ok_or("no object")?.entry(list).or_insert(json!([]));
+            all.as_array_mut().ok_or("no list")?.push(entry);
+        }
+    }
+    let file = scene.scratch.path().join("operator.kubeconfig");
+    std::fs::write(&file, serde_json::to_vec(&both)?)?;
+    Ok((file, [FIRST, SECOND]))
+}
+
+/// From the hub of `config` to the other.
+fn switch(scene: &Scene, config: &Path, to: &str, more: &[&str]) -> Result<(Option<i32>, String)> {
+    let (file, [first, second]) = operator(scene)?;
+    let (from, there) = if to == SECOND { (first, second) } else { (second, first) };
+    let (file, config) = (file.display().to_string(), config.display().to_string());
+    let arguments = [
+        "switchover",
+        "--to",
+        to,
+        "--primary-context",
+        from,
+        "--passive-context",
+        there,
+        "--kubeconfig",
+        &file,
+        "-c",
+        &config,
+        "-n",
+        NAMESPACE,
+    ];
+    let output = cli(&[&arguments[..], more].concat())?;
+    let text = [output.stdout, output.stderr].map(|t| String::from_utf8_lossy(&t).into_owned());
+    Ok((output.status.code(), text.concat()))
+}
+
+/// The id behind these words in what was told.
+fn id_behind<'a>(told: &'a str, words: &str) -> Option<&'a str> {
+    told.split(words).nth(1)?.split_whitespace().next()
+}
+
+/// Both directions by the one command: what was written last on the primary stands on the other hub, both
+/// name the same backup, the hub that handed over follows without being fenced, and nothing is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_and_back_again_nothing_is_lost() -> Result<()> {
+    let scene = Scene::set(2).await?;
+    let (mut first, mut second) = scene.running().await?;
+    let (first_file, second_file) = (scene.first_file()?, scene.second_file()?);
+    until_ready(&mut first, SECOND).await?;
+    let (code, told) = switch(&scene, &first_file, SECOND, &["--dry-run"])?;
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("eu-1 would hand over to eu-2"), "{told}");
+    let (code, told) = switch(&scene, &first_file, SECOND, &[])?;
+    assert_eq!(code, Some(7), "{told}");
+    assert!(!kinds(&scene)?.contains(&"Handover".to_owned()));
+
+    for (epoch, to, file) in [(2, SECOND, &first_file), (3, FIRST, &second_file)] {
+        let (from, there, hubs) = if to == SECOND {
+            (&mut first, &mut second, (&scene.pair.primary, &scene.pair.passive))
+        } else {
+            (&mut second, &mut first, (&scene.pair.passive, &scene.pair.primary))
+        };
+        until_ready(from, to).await?;
+        change(hubs.0, to).await?;
+        let (code, told) = switch(&scene, file, to, &["--yes", "--reason", "maintenance"])?;
+        assert_eq!(code, Some(0), "{told}");
+        let handed = id_behind(&told, "handed over with backup ").ok_or("no backup")?.to_owned();
+        assert_eq!(id_behind(&told, "started from backup "), Some(&*handed), "{told}");
+        let seen = until_role(there, "primary").await?;
+        assert_eq!((status::epoch(&seen), &seen["promotion"]["base"]), (epoch, &json!(handed)));
+        assert_eq!(seen["promotion"]["dataLossSeconds"], 0);
+        assert_eq!(changed(hubs.1).await?, to, "written just before");
+
+        let own = |seen: &Value| (seen["newest"]["epoch"] == epoch).then_some(());
+        there.until(DEADLINE, "the first own backup", own).await?;
+        let follows = |seen: &Value| (seen["newest"]["epoch"] == epoch).then(|| in_sync(seen))?;
+        from.until(DEADLINE, "the other hub to follow", follows).await?;
+        let seen = from.status().await?;
+        assert_eq!((status::role(&seen), &seen["sync"]["held"]), ("passive", &Value::Null));
+        assert_eq!(differences(&scene, &Set::ALL).await?, [] as [String; 0]);
+        let deletes = |event: &AuditEvent| event.is_restore_write() && event.verb == "delete";
+        assert!(hubs.0.audit_writes(deletes)?.is_empty());
+    }
+    scene.canary_is_seen_nowhere(&[&first, &second]).await
 }
 
 /// A backup runs, at any point of its work, when the hub is asked to hand over: it is finished or abandoned,
