@@ -309,7 +309,7 @@ impl Cli {
     pub async fn execute(self, mut signals: crate::daemon::Signals) -> Result<(), Failure> {
         let global = self.global;
         let verb = match self.command {
-            Command::Run => return run::run(&global, signals).await,
+            Command::Run => return Box::pin(run::run(&global, signals)).await,
             Command::Verb(verb) => verb,
         };
         tokio::select! {
@@ -349,7 +349,7 @@ impl Verb {
             Verb::Backup(Backup::Resume(patience)) => pause::backup_again(global, patience).await,
             Verb::Sync(verb) => pause::sync(global, verb).await,
             Verb::Restore(restore) => restore::restore(global, restore).await,
-            Verb::Promote(how) => promote::promote(global, how).await,
+            Verb::Promote(how) => Box::pin(promote::promote(global, how)).await,
             Verb::Demote(demote) => demote::demote(global, demote).await,
             Verb::Rejoin(rejoin) => Box::pin(rejoin::rejoin(global, rejoin)).await,
             Verb::Switchover(how) => Box::pin(switchover::switchover(global, how)).await,

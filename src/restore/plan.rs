@@ -181,7 +181,8 @@ fn decide(
 /// have come to what they owned yet.
 fn owners_of_what_stays(desired: &Desired<'_>, index: &OwnerIndex<'_>) -> BTreeSet<ObjectKey> {
     let entries = desired.contents.entries.iter();
-    let stays = |entry: &Entry| entry.set != Set::Activation || !desired.scope.holds_back_activation();
+    let stays =
+        |entry: &Entry| entry.set != Set::Activation || !desired.scope.holds_back_activation();
     let references = entries
         .filter(|(_, entry)| stays(entry))
         .flat_map(|(key, entry)| entry.owners.iter().map(move |owner| (key, owner)));
