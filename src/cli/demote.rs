@@ -1,11 +1,11 @@
 //! `understudy demote`: the primary takes a last backup and gives its term up, so that the other hub can
 //! be promoted without waiting for silence, and without losing anything.
 
-use super::exit::{Code, Failure};
+use super::confirm::confirm_by_name;
+use super::exit::Failure;
 use super::{Global, ask, run};
 use crate::kube_status::ask::Verb;
 use clap::Args;
-use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -35,27 +35,4 @@ pub(super) async fn demote(global: &Global, demote: Demote) -> Result<(), Failur
         confirm_by_name(yes, &hub, "hand over", &format!("understudy demote{flag} --yes"))?;
     }
     ask::ask_because(global, Verb::Demote { to, dry_run }, reason, Some(timeout)).await
-}
-
-/// `command` is the one that needs no answer.
-pub(super) fn confirm_by_name(
-    yes: bool,
-    hub: &str,
-    what: &str,
-    command: &str,
-) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    let not = |why: &str| Failure::new(Code::NotConfirmed, why).with_hint(command);
-    if !std::io::stdin().is_terminal() {
-        return Err(not("not confirmed, and there is no terminal to ask on"));
-    }
-    eprint!("Type {hub} to {what}: ");
-    let mut answer = String::new();
-    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
-    match read {
-        Ok(_) if answer.trim() == hub => Ok(()),
-        Ok(_) | Err(_) => Err(not("not confirmed, nothing was done")),
-    }
 }

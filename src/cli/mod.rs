@@ -5,6 +5,7 @@
 pub mod ask;
 pub mod backup;
 mod config_check;
+mod confirm;
 mod demote;
 pub mod describe;
 mod diff;

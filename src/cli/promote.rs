@@ -9,13 +9,13 @@ use super::render::Output;
 use super::render_promote::{self, Demands, Preview, Refusal};
 use super::status::Seen;
 use super::stored::show;
-use super::{Global, run};
+use super::{Global, confirm, run};
 use crate::kube_status::ask::Answer;
 use crate::kube_status::request::{Named, Order, PROMOTE};
 use crate::kube_status::{self, Hub};
 use crate::status::{Guards, Role, Snapshot};
 use clap::Args;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -136,10 +136,6 @@ fn consent(
         say(global, "the daemon of this hub has not reported for some minutes: is it running?");
     }
     let preview = render_promote::preview(snapshot, &demands, now);
-    let refused = |Refusal { reason, message, hint }: &Refusal| {
-        let message = format!("{reason}: {message}");
-        Failure { hint: hint.clone(), ..Failure::new(Code::Refused, message) }
-    };
     if how.dry_run {
         show(preview.render(snapshot, global.output, now))?;
         return preview.refusal().map_or(Ok(None), |refusal| Err(refused(refusal)));
@@ -156,30 +152,28 @@ fn consent(
     }))
 }
 
+fn refused(Refusal { reason, message, hint }: &Refusal) -> Failure {
+    let failure = Failure::new(Code::Refused, format!("{reason}: {message}"));
+    Failure { hint: hint.clone(), ..failure }
+}
+
 /// On a terminal nobody is asked to type a name for what would be refused anyway.
 fn ask_for_name(
     snapshot: &Snapshot,
     preview: &Preview<'_>,
     now: jiff::Timestamp,
 ) -> Result<(), Failure> {
-    let not =
-        |why: &str| Failure::new(Code::NotConfirmed, why).with_hint("understudy promote --yes");
-    if !std::io::stdin().is_terminal() {
-        return Err(not("not confirmed, and there is no terminal to ask on"));
-    }
+    let command = "understudy promote --yes";
+    confirm::terminal(command)?;
     let text = preview.render(snapshot, Output::Table, now);
     eprint!("{}", text.map_err(|error| Failure::new(Code::Failed, error.to_string()))?);
-    if let Some(Refusal { reason, message, hint }) = preview.refusal() {
-        let failure = Failure::new(Code::Refused, format!("{reason}: {message}"));
-        return Err(Failure { hint: hint.clone(), ..failure });
+    if let Some(refusal) = preview.refusal() {
+        return Err(refused(refusal));
     }
-    eprint!("\nType the hub name to promote: ");
-    let mut answer = String::new();
-    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
-    match read {
-        Ok(_) if answer.trim() == snapshot.hub => Ok(()),
-        Ok(_) | Err(_) => Err(not("not confirmed, nothing was asked")),
+    if confirm::typed("\nType the hub name to promote:", command)? == snapshot.hub {
+        return Ok(());
     }
+    Err(confirm::refused("not confirmed, nothing was asked", command))
 }
 
 fn keep(path: &std::path::Path, text: Result<String, serde_json::Error>) -> Result<(), Failure> {

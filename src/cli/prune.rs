@@ -1,6 +1,7 @@
 //! `understudy backup prune` and `backup delete`: what may go, from the storage alone; and, once it is
 //! confirmed, a request to the daemon of the primary, which looks again and does it.
 
+use super::confirm::confirm;
 use super::exit::{Code, Failure};
 use super::render_sweep::{self, Shown};
 use super::stored::{Stored, show};
@@ -12,7 +13,6 @@ use crate::repository::chain::View;
 use crate::status::words::plural;
 use clap::Args;
 use std::collections::BTreeSet;
-use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -96,22 +96,4 @@ fn of_named(view: &View, named: &BTreeSet<u64>) -> Vec<Verdict> {
     let mut verdicts = retention::plan_deletion(&view.ledger.offered, &view.protected(), named);
     verdicts.retain(|verdict| named.contains(&verdict.slot));
     verdicts
-}
-
-/// `command` is the one that needs no answer.
-pub(super) fn confirm(yes: bool, question: &str, command: &str) -> Result<(), Failure> {
-    if yes {
-        return Ok(());
-    }
-    let not = |why: &str| Failure::new(Code::NotConfirmed, why).with_hint(command);
-    if !std::io::stdin().is_terminal() {
-        return Err(not("not confirmed, and there is no terminal to ask on"));
-    }
-    eprint!("{question} [y/N] ");
-    let mut answer = String::new();
-    let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
-    match read {
-        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => Ok(()),
-        Ok(_) | Err(_) => Err(not("not confirmed, nothing was done")),
-    }
 }

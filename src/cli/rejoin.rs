@@ -1,7 +1,7 @@
 //! `understudy rejoin`: what it would change on a fenced hub to follow the one that superseded it, and, once it is
 //! confirmed, a request to its daemon.
 
-use super::demote::confirm_by_name;
+use super::confirm::confirm_by_name;
 use super::exit::{Code, Failure};
 use super::render::{Align, Column, Output, envelope, plain, table};
 use super::stored::{Stored, show};

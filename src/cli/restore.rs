@@ -7,7 +7,7 @@ use super::once::{self, Chosen, Made};
 use super::progress;
 use super::render_plan::{self, Outcome};
 use super::stored::show;
-use super::{Global, prune};
+use super::{Global, confirm};
 use crate::object::Set;
 use crate::restore::once::saved::Saved;
 use crate::restore::once::steps::{Act, Existing, only_after_others};
@@ -164,7 +164,7 @@ async fn run(global: &Global, run: Running) -> Result<(), Failure> {
     let untried = if rehearsal { only_after_others(made.checked.plan()) } else { HashSet::new() };
     if !rehearsal {
         let question = format!("Restore {}?", plural(count, "object", "objects"));
-        prune::confirm(run.yes, &question, &same_with("--yes"))?;
+        confirm::confirm(run.yes, &question, &same_with("--yes"))?;
         made.still_may_write().await?;
     }
     let objects = plural(count - untried.len(), "object", "objects");

@@ -1,7 +1,7 @@
 //! `understudy switchover`: the hand-over on one hub and the promotion on the other, by the same two requests
 //! that operators can place by hand. Whatever ends this command ends neither of them.
 
-use super::demote::confirm_by_name;
+use super::confirm::confirm_by_name;
 use super::exit::{Code, Failure};
 use super::{Global, ask, run};
 use crate::kube_status::ask::Verb;

@@ -1,7 +1,7 @@
 //! Pure: a term that its holder gave up, as everybody may see it, and what a hub whose own term ended
 //! did since.
 
-use super::problem::{Problem, Reason, critical, promote_command, warning};
+use super::problem::{Problem, Reason, annotate_hub, critical, promote_command, warning};
 use super::words::{clock, full};
 use super::{Role, Snapshot};
 use jiff::Timestamp;
@@ -98,12 +98,9 @@ impl HandedOver {
     }
 }
 
-/// The command that promotes one of the pair, whose daemons live in namespaces of the same name.
+/// The command that promotes one of the pair.
 fn promote(snapshot: &Snapshot, hub: &str) -> String {
-    let namespace = &snapshot.namespace;
-    format!(
-        "kubectl -n {namespace} annotate hubs.understudy.dev {hub} understudy.dev/promote={hub}"
-    )
+    format!("{} understudy.dev/promote={hub}", annotate_hub(snapshot, hub))
 }
 
 /// The answer to whoever asked this hub to hand over.

@@ -337,11 +337,7 @@ pub fn standbys(snapshot: &Snapshot, state: Standby) -> Vec<&str> {
 /// The command that promotes this hub. `forced`: although the primary does not look dead.
 pub fn promote_command(snapshot: &Snapshot, forced: bool) -> String {
     let hub = &snapshot.hub;
-    let namespace = match snapshot.namespace.as_str() {
-        "" => String::new(),
-        name => format!(" -n {name}"),
-    };
-    let command = format!("kubectl{namespace} annotate hubs.understudy.dev {hub}");
+    let command = annotate_hub(snapshot, hub);
     if forced {
         format!(
             "{command} understudy.dev/promote-reason='…' 'understudy.dev/promote={hub}!primary-is-dead'"
@@ -349,4 +345,14 @@ pub fn promote_command(snapshot: &Snapshot, forced: bool) -> String {
     } else {
         format!("{command} understudy.dev/promote={hub}")
     }
+}
+
+/// The beginning of every command that asks a hub of the pair, whose daemons live in namespaces of the
+/// same name.
+pub(super) fn annotate_hub(snapshot: &Snapshot, hub: &str) -> String {
+    let namespace = match snapshot.namespace.as_str() {
+        "" => String::new(),
+        name => format!(" -n {name}"),
+    };
+    format!("kubectl{namespace} annotate hubs.understudy.dev {hub}")
 }

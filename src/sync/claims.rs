@@ -27,7 +27,8 @@ impl Standby {
         own: &Arc<Backup>,
         cancel: &CancellationToken,
     ) -> Result<bool, SyncError> {
-        let (claims, all_read) = self.look_for_claims(own, cancel).await?;
+        let kinds = self.kinds().await?;
+        let (claims, all_read) = self.look_for_claims(own, &kinds, cancel).await?;
         let max_in_flight = self.settings.kubernetes.max_in_flight;
         let done =
             restore::label::label(&self.client, cancel, &self.policy, max_in_flight, &claims).await;
@@ -49,18 +50,22 @@ impl Standby {
         Ok(all_read && failed == 0)
     }
 
+    async fn kinds(&self) -> Result<Kinds, SyncError> {
+        let found = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?;
+        Ok(Kinds::new(found.kinds).lacking(found.failed))
+    }
+
     /// And whether every kind could be read.
-    pub(super) async fn look_for_claims(
+    async fn look_for_claims(
         &self,
         own: &Arc<Backup>,
+        kinds: &Kinds,
         cancel: &CancellationToken,
     ) -> Result<(Vec<Claim>, bool), SyncError> {
         let opened = self.packs.open(own.clone(), None).await;
         let Opened { contents, .. } =
             opened.map_err(|source| SyncError::Open { backup: own.id(), source })?;
-        let found = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?;
-        let kinds = Kinds::new(found.kinds).lacking(found.failed);
-        let live = restore::live::read(&self.client, cancel, &self.policy, &kinds, &contents).await;
+        let live = restore::live::read(&self.client, cancel, &self.policy, kinds, &contents).await;
         for (kind, why) in &live.unread {
             tracing::warn!(%kind, why, "a kind cannot be read, nothing of it is labelled");
         }
@@ -74,14 +79,13 @@ impl Standby {
         newest: &Arc<Backup>,
         cancel: &CancellationToken,
     ) -> Result<Rejoining, SyncError> {
+        let kinds = self.kinds().await?;
         let (claims, _) = match own {
-            Some(own) => self.look_for_claims(own, cancel).await?,
+            Some(own) => self.look_for_claims(own, &kinds, cancel).await?,
             None => (Vec::new(), true),
         };
         let opened = self.packs.open(newest.clone(), None).await;
         let opened = opened.map_err(|source| SyncError::Open { backup: newest.id(), source })?;
-        let found = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?;
-        let kinds = Kinds::new(found.kinds).lacking(found.failed);
         let contents = &opened.contents;
         let live = restore::live::read(&self.client, cancel, &self.policy, &kinds, contents).await;
         let unread = live.unread.into_iter().map(|(kind, _)| kind).collect();
