@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 /// Annotations and labels below it are ours: never captured, and never taken from a backup.
 pub const OWN_PREFIX: &str = "understudy.dev/";
@@ -30,10 +31,10 @@ pub fn group_of(api_version: &str) -> &str {
 /// Group, resource (plural), namespace and name of an object. Cluster-scoped objects have the
 /// empty namespace, the core group is empty too.
 ///
-/// One string `group/resource/namespace/name`, because a hub has hundreds of thousands of them;
-/// none of the parts can hold a slash (Kubernetes' path segment rule).
+/// One string `group/resource/namespace/name`, shared by all who name the object, because a hub has
+/// hundreds of thousands of them; none of the parts can hold a slash (Kubernetes' path segment rule).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ObjectKey(Box<str>);
+pub struct ObjectKey(Arc<str>);
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{part} {value:?} cannot be part of an object's identity: {why}")]

@@ -426,10 +426,21 @@ pub struct SyncFacts {
     pub waiting: BTreeMap<String, u64>,
     #[serde(default)]
     pub drift: DriftFacts,
+    pub full_check: Option<FullCheck>,
     #[serde(default)]
     pub rehearsal: RehearsalFacts,
     /// How far the running sync or promotion is, if it takes its time.
     pub progress: Option<crate::progress::pace::Progress>,
+}
+
+/// The whole of what was restored, compared with the backup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FullCheck {
+    pub at: Timestamp,
+    /// From the backup being open to the end of the corrections.
+    pub seconds: f64,
+    pub objects: u64,
 }
 
 /// Restored objects that somebody else had changed, as the last full check found them.

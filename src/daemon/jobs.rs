@@ -226,12 +226,13 @@ pub(super) async fn sync(
     };
     let seconds = (crate::clock::monotonic() - begun).as_secs_f64();
     let opened = standby.opened().map(|backup| backup.id());
-    let drift = standby.drift();
+    let (drift, full_check) = (standby.drift(), standby.full_check());
     let going = standby.going().iter().take(MAX_GOING).map(ToString::to_string).collect();
     shared.board.update(|s| {
         s.sync.opened = opened;
         s.sync.going = going;
         s.sync.drift = drift;
+        s.sync.full_check = full_check;
     });
     surface::show_sync(&shared, &backup, &result, at, seconds);
     claim::settle(&shared, &result);

@@ -15,6 +15,7 @@ use crate::retry::{self, Class, Next};
 use bytes::Bytes;
 use http::{Method, Request, Uri};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -81,6 +82,24 @@ pub(super) struct List {
     /// The server writes an empty list as `null`.
     #[serde(deserialize_with = "null_is_empty", default)]
     pub(super) items: Vec<Object>,
+}
+
+/// With the objects as they were written down.
+#[derive(Debug, Deserialize)]
+pub(super) struct WholeList<'a> {
+    pub(super) metadata: ListMetadata,
+    #[serde(borrow, deserialize_with = "null_is_empty", default)]
+    pub(super) items: Vec<&'a RawValue>,
+}
+
+impl<'a> WholeList<'a> {
+    pub(super) fn of(body: &'a [u8], path: &str) -> Result<Self, KubeError> {
+        serde_json::from_slice(body).map_err(|source| KubeError::Unreadable {
+            verb: "list",
+            path: path.to_owned(),
+            source,
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -225,6 +244,15 @@ impl<'a> Hub<'a> {
     ) -> Result<List, KubeError> {
         let url = kube_client::with_parameters(path, parameters);
         self.read(get(url, METADATA_LIST)?).await
+    }
+
+    /// The objects below `path` as they stand, one page; a [`WholeList`].
+    pub(super) async fn list_whole(
+        &self,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<Bytes, KubeError> {
+        self.send(get(kube_client::with_parameters(path, parameters), JSON)?).await
     }
 
     async fn read<T: for<'de> Deserialize<'de>>(

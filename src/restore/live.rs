@@ -1,17 +1,21 @@
 //! Reads back from the hub what stands there: what Understudy restored, by its own labels, and
 //! which other objects stand where the backup has one.
 //!
-//! Metadata only. What is ours is selected by label; a kind is listed as a whole only when the
-//! backup holds objects of it that are not ours here, which on a settled standby is rare. A kind
-//! that cannot be read is named and missing from the result: its objects are then found one by one
-//! when their creation meets them, and none of them is deleted.
+//! What is ours is selected by label; a kind is listed as a whole only when the backup holds objects
+//! of it that are not ours here, which on a settled standby is rare. Metadata is enough where it is
+//! known which resourceVersion an object had when it was looked at last; where it is not, the objects
+//! are listed as they stand and compared by digest on their way. A kind that cannot be read is named
+//! and missing from the result: its objects are then found one by one when their creation meets them,
+//! and none of them is deleted.
 
 use super::conflict::Conflict;
-use super::hub::{Hub, LOOK_UPS, Metadata};
+use super::hub::{Hub, LOOK_UPS, Metadata, Object, WholeList};
 use super::kinds::Kinds;
 use super::known::{ADOPTED_LABEL, DIGEST_ANNOTATION, Known, Mark, PAIR_LABEL, Restored, Standing};
 use super::policy::Policy;
+use super::same;
 use crate::capture::page_size::{Outcome, PageSize};
+use crate::clock;
 use crate::kube_client::KubeError;
 use crate::object::{GroupResource, Kind, ObjectKey};
 use crate::repository::contents::Contents;
@@ -23,10 +27,21 @@ use tokio_util::sync::CancellationToken;
 const ATTEMPTS: usize = 3;
 /// How often the pages of a kind become smaller, after all attempts of [`Hub`] have failed.
 const SMALLER: usize = 3;
+/// Lists of whole objects at once: their pages are heavy.
+const HEAVY_LISTS: usize = 4;
+
+/// How much of what is ours is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    Metadata,
+    Content,
+}
 
 #[derive(Debug, Default)]
 pub struct Live {
     pub restored: Restored,
+    /// Read with their content, and found to be what their mark says; the others may be.
+    pub same: HashSet<ObjectKey>,
     /// Ours and being deleted: finalizers keep them.
     pub going: Vec<ObjectKey>,
     /// Kinds that could not be read, and why.
@@ -40,20 +55,25 @@ pub async fn read(
     policy: &Policy,
     kinds: &Kinds,
     contents: &Contents,
+    depth: Depth,
 ) -> Live {
     let hub = Hub::new(client, LOOK_UPS, cancel);
     let mut live = Live::default();
+    let (compared, width) = match depth {
+        Depth::Metadata => (None, LOOK_UPS),
+        Depth::Content => (Some(contents), HEAVY_LISTS),
+    };
 
     let mut ours = Vec::new();
     for kind in kinds.all() {
         let find = Find::Marked(Standing::Ours);
-        ours.push(list(&hub, kind, Some(selector(PAIR_LABEL, policy)), find));
+        ours.push(list(&hub, kind, Some(selector(PAIR_LABEL, policy)), find, compared));
         if policy.adopts_kind(kind) {
             let find = Find::Marked(Standing::Adopted);
-            ours.push(list(&hub, kind, Some(selector(ADOPTED_LABEL, policy)), find));
+            ours.push(list(&hub, kind, Some(selector(ADOPTED_LABEL, policy)), find, compared));
         }
     }
-    gather(&mut live, ours).await;
+    gather(&mut live, ours, width).await;
 
     let mut wanted: HashMap<&Kind, HashSet<&ObjectKey>> = HashMap::new();
     for key in contents.entries.keys() {
@@ -70,9 +90,9 @@ pub async fn read(
     let mut others = Vec::new();
     for (kind, wanted) in wanted {
         let find = Find::Foreign { wanted, pair: &policy.pair };
-        others.push(list(&hub, kind, None, find));
+        others.push(list(&hub, kind, None, find, None));
     }
-    gather(&mut live, others).await;
+    gather(&mut live, others, LOOK_UPS).await;
     live
 }
 
@@ -91,17 +111,19 @@ enum Find<'a> {
 struct Found {
     known: Vec<(ObjectKey, Known)>,
     going: Vec<ObjectKey>,
+    same: Vec<ObjectKey>,
 }
 
 type Listed = Result<Found, (GroupResource, KubeError)>;
 
-async fn gather(live: &mut Live, lists: Vec<impl Future<Output = Listed>>) {
-    let mut lists = futures::stream::iter(lists).buffer_unordered(LOOK_UPS);
+async fn gather(live: &mut Live, lists: Vec<impl Future<Output = Listed>>, width: usize) {
+    let mut lists = futures::stream::iter(lists).buffer_unordered(width);
     while let Some(found) = lists.next().await {
         match found {
-            Ok(Found { known, going }) => {
+            Ok(Found { known, going, same }) => {
                 live.restored.objects.extend(known);
                 live.going.extend(going);
+                live.same.extend(same);
             }
             Err((kind, error)) => live.unread.push((kind, error.to_string())),
         }
@@ -112,25 +134,30 @@ fn selector(label: &str, policy: &Policy) -> String {
     format!("{label}={}", policy.pair)
 }
 
-async fn list(hub: &Hub<'_>, kind: &Kind, selector: Option<String>, find: Find<'_>) -> Listed {
+/// `compared`: the whole objects are asked for, and compared with these.
+async fn list(
+    hub: &Hub<'_>,
+    kind: &Kind,
+    selector: Option<String>,
+    find: Find<'_>,
+    compared: Option<&Contents>,
+) -> Listed {
     let (mut found, mut next, mut attempt) = (Found::default(), String::new(), 1);
     let (mut size, mut shrunk) = (PageSize::default(), 0);
     loop {
         let limit = size.limit().to_string();
-        let mut page = vec![("limit", &*limit)];
-        page.extend(selector.as_deref().map(|selector| ("labelSelector", selector)));
-        page.extend((!next.is_empty()).then_some(("continue", &*next)));
-        match hub.list(&kind.list_path(), &page).await {
-            Ok(list) => {
-                for metadata in list.items.into_iter().map(|item| item.metadata) {
-                    found.going.extend(going(kind, &find, &metadata));
-                    found.known.extend(known(kind, &find, metadata));
-                }
-                next = list.metadata.next;
-                if next.is_empty() {
-                    return Ok(found);
-                }
+        let mut query = vec![("limit", &*limit)];
+        query.extend(selector.as_deref().map(|selector| ("labelSelector", selector)));
+        query.extend((!next.is_empty()).then_some(("continue", &*next)));
+        let page = match compared {
+            None => metadata_page(hub, kind, &query, &find, &mut found).await,
+            Some(contents) => {
+                whole_page(hub, kind, &query, &find, contents, &mut size, &mut found).await
             }
+        };
+        match page {
+            Ok(token) if token.is_empty() => return Ok(found),
+            Ok(token) => next = token,
             Err(error) if matches!(error.code(), Some(404 | 405)) => return Ok(Found::default()),
             // The answer offers to go on with another revision; that would be no list of anything.
             Err(error) if error.code() == Some(410) && attempt < ATTEMPTS => {
@@ -141,6 +168,68 @@ async fn list(hub: &Hub<'_>, kind: &Kind, selector: Option<String>, find: Find<'
                 None => return Err((kind.group_resource(), error)),
             },
         }
+    }
+}
+
+/// The token of the next one.
+async fn metadata_page(
+    hub: &Hub<'_>,
+    kind: &Kind,
+    query: &[(&str, &str)],
+    find: &Find<'_>,
+    found: &mut Found,
+) -> Result<String, KubeError> {
+    let list = hub.list(&kind.list_path(), query).await?;
+    for Object { metadata } in list.items {
+        found.take(kind, find, metadata);
+    }
+    Ok(list.metadata.next)
+}
+
+async fn whole_page(
+    hub: &Hub<'_>,
+    kind: &Kind,
+    query: &[(&str, &str)],
+    find: &Find<'_>,
+    contents: &Contents,
+    size: &mut PageSize,
+    found: &mut Found,
+) -> Result<String, KubeError> {
+    let path = kind.list_path();
+    let begun = clock::monotonic();
+    let body = hub.list_whole(&path, query).await?;
+    let page = Outcome::Page { bytes: body.len(), took: clock::monotonic() - begun };
+    // A page that grows again may be too large again.
+    let fitting = size.after(page);
+    if fitting.limit() < size.limit() {
+        *size = fitting;
+    }
+    let list = WholeList::of(&body, &path)?;
+    for item in list.items {
+        // What has no metadata is not ours.
+        let Ok(Object { metadata }) = serde_json::from_str(item.get()) else { continue };
+        if let Some((key, known)) = found.take(kind, find, metadata)
+            && let Some(mark) = known.mark
+            && contents.entries.get(key).is_some_and(|entry| same::holds(item, kind, mark, entry))
+        {
+            let key = key.clone();
+            found.same.push(key);
+        }
+    }
+    Ok(list.metadata.next)
+}
+
+impl Found {
+    /// What it is, if it counts.
+    fn take(
+        &mut self,
+        kind: &Kind,
+        find: &Find<'_>,
+        metadata: Metadata,
+    ) -> Option<&(ObjectKey, Known)> {
+        self.going.extend(going(kind, find, &metadata));
+        self.known.push(known(kind, find, metadata)?);
+        self.known.last()
     }
 }
 

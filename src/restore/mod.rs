@@ -37,6 +37,7 @@ pub mod recheck;
 pub mod rehearsal;
 mod remove;
 pub mod report;
+mod same;
 pub mod transform;
 mod wave;
 mod write;

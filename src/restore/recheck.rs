@@ -1,7 +1,7 @@
 //! Whether what we restored still holds what we wrote: the content of objects, compared with the packs.
 //!
-//! Only objects whose resourceVersion is not that of our own last write or of the last comparison are
-//! looked at: in a running daemon those that somebody changed, after a restart all of them. Desired
+//! Only objects for which nothing vouches are looked at: neither a resourceVersion that is the one of our
+//! own last write or of the last comparison, nor, after a restart, the digest of what was read. Desired
 //! objects are held in bounded batches, read from the packs; the hub's own are listed kind by kind
 //! where there are many, and asked for one by one where there are few.
 //!
@@ -43,12 +43,35 @@ pub struct Compared {
     pub unseen: HashSet<ObjectKey>,
 }
 
+/// What vouches for the content of an object.
+#[derive(Clone, Copy)]
+pub enum Vouched<'a> {
+    /// Nothing.
+    Not,
+    /// The resourceVersion that the last look knew, where it still is the same.
+    By(&'a Restored),
+    /// It was read, and is the same.
+    Same(&'a HashSet<ObjectKey>),
+}
+
+impl Vouched<'_> {
+    fn for_object(&self, key: &ObjectKey, known: &Known) -> bool {
+        match self {
+            Self::Not => false,
+            Self::By(before) => {
+                before.get(key).is_some_and(|seen| seen.resource_version == known.resource_version)
+            }
+            Self::Same(same) => same.contains(key),
+        }
+    }
+}
+
 /// Ours and adopted objects of which it is not known that they hold what the backup says, although
-/// their mark says so. `before` is what the last look knew, `again` what it left open.
+/// their mark says so. `again`: what the last look left open.
 pub fn unsure(
     contents: &Contents,
     live: &Restored,
-    before: Option<&Restored>,
+    vouched: Vouched<'_>,
     again: impl Fn(&ObjectKey) -> bool,
 ) -> HashSet<ObjectKey> {
     let unsure = |(key, known): &(&ObjectKey, &Known)| {
@@ -56,9 +79,7 @@ pub fn unsure(
             known.standing != Standing::Foreign
                 && known.mark.is_some_and(|mark| mark.same_content(&entry.digest))
         });
-        let seen = before.and_then(|before| before.get(key));
-        let changed = seen.is_none_or(|seen| seen.resource_version != known.resource_version);
-        written && (changed || again(key))
+        written && (again(key) || !vouched.for_object(key, known))
     };
     live.objects.iter().filter(unsure).map(|(key, _)| key.clone()).collect()
 }
@@ -238,16 +259,21 @@ mod tests {
         for known in older.objects.values_mut() {
             known.resource_version = "4".into();
         }
-        for (case, live, before, again, expected) in [
-            ("a first look", live(Standing::Ours, name), None, false, true),
-            ("as it was seen", live(Standing::Ours, name), Some(&seen), false, false),
-            ("left open by the last look", live(Standing::Ours, name), Some(&seen), true, true),
-            ("changed since", live(Standing::Ours, name), Some(&older), false, true),
-            ("adopted", live(Standing::Adopted, name), None, false, true),
-            ("not ours", live(Standing::Foreign, name), None, true, false),
-            ("to be written anyway", live(Standing::Ours, "older"), None, true, false),
+        let (read, none) = (HashSet::from([key(name)]), HashSet::new());
+        let (same, other) = (Vouched::Same(&read), Vouched::Same(&none));
+        let (seen, older) = (Vouched::By(&seen), Vouched::By(&older));
+        for (case, live, vouched, again, expected) in [
+            ("a first look", live(Standing::Ours, name), Vouched::Not, false, true),
+            ("as it was seen", live(Standing::Ours, name), seen, false, false),
+            ("left open by the last look", live(Standing::Ours, name), seen, true, true),
+            ("changed since", live(Standing::Ours, name), older, false, true),
+            ("read, and the same", live(Standing::Ours, name), same, false, false),
+            ("read, and not the same", live(Standing::Ours, name), other, false, true),
+            ("adopted", live(Standing::Adopted, name), Vouched::Not, false, true),
+            ("not ours", live(Standing::Foreign, name), Vouched::Not, true, false),
+            ("to be written anyway", live(Standing::Ours, "older"), Vouched::Not, true, false),
         ] {
-            let unsure = unsure(&contents, &live, before, |_| again);
+            let unsure = unsure(&contents, &live, vouched, |_| again);
             assert_eq!(unsure.contains(&key(name)), expected, "{case}");
         }
     }

@@ -6,6 +6,7 @@ use crate::capture::discovery;
 use crate::repository::chain::Backup;
 use crate::repository::packs::Opened;
 use crate::restore::claim::{Claim, claims};
+use crate::restore::live::Depth;
 use crate::restore::{self, Desired, Kinds, Known, Plan, Pruning, Scope, Standing};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,8 @@ impl Standby {
         let opened = self.packs.open(own.clone(), None).await;
         let Opened { contents, .. } =
             opened.map_err(|source| SyncError::Open { backup: own.id(), source })?;
-        let live = restore::live::read(&self.client, cancel, &self.policy, kinds, &contents).await;
+        let (client, depth) = (&self.client, Depth::Metadata);
+        let live = restore::live::read(client, cancel, &self.policy, kinds, &contents, depth).await;
         for (kind, why) in &live.unread {
             tracing::warn!(%kind, why, "a kind cannot be read, nothing of it is labelled");
         }
@@ -87,7 +89,8 @@ impl Standby {
         let opened = self.packs.open(newest.clone(), None).await;
         let opened = opened.map_err(|source| SyncError::Open { backup: newest.id(), source })?;
         let contents = &opened.contents;
-        let live = restore::live::read(&self.client, cancel, &self.policy, &kinds, contents).await;
+        let (client, depth) = (&self.client, Depth::Metadata);
+        let live = restore::live::read(client, cancel, &self.policy, &kinds, contents, depth).await;
         let unread = live.unread.into_iter().map(|(kind, _)| kind).collect();
         let mut restored = live.restored;
         for Claim { key, uid, resource_version, mark, .. } in &claims {

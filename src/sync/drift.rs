@@ -4,7 +4,7 @@
 use crate::config::settings::Drift;
 use crate::object::ObjectKey;
 use crate::repository::contents::Contents;
-use crate::restore::recheck;
+use crate::restore::recheck::{self, Vouched};
 use crate::restore::{Kinds, Mark, Policy, Restored, Source};
 use crate::retry;
 use crate::status::DriftFacts;
@@ -31,7 +31,7 @@ struct Found {
 }
 
 impl Watch {
-    /// Compares what may have changed since `before`, and marks in `live` what shall be written again.
+    /// Compares what nothing vouches for, and marks in `live` what shall be written again.
     #[allow(clippy::too_many_arguments)] // one call site
     pub(super) async fn look(
         &mut self,
@@ -39,10 +39,10 @@ impl Watch {
         client: &kube::Client,
         cancel: &CancellationToken,
         (contents, source, kinds, policy): (&Contents, &Source, &Kinds, &Policy),
-        before: Option<&Restored>,
+        vouched: Vouched<'_>,
         live: &mut Restored,
     ) {
-        let unsure = self.unsure(contents, before, live);
+        let unsure = self.unsure(contents, vouched, live);
         let keys = unsure.iter().cloned().collect();
         let written = |key: &ObjectKey, object| recheck::as_written(policy, live.get(key)?, object);
         let what = (contents, source, kinds);
@@ -75,24 +75,19 @@ impl Watch {
     }
 
     /// Leaves the comparison to the next look.
-    pub(super) fn postpone(
-        &mut self,
-        contents: &Contents,
-        before: Option<&Restored>,
-        live: &Restored,
-    ) {
-        self.unseen = self.unsure(contents, before, live);
+    pub(super) fn postpone(&mut self, contents: &Contents, vouched: Vouched<'_>, live: &Restored) {
+        self.unseen = self.unsure(contents, vouched, live);
     }
 
     fn unsure(
         &self,
         contents: &Contents,
-        before: Option<&Restored>,
+        vouched: Vouched<'_>,
         live: &Restored,
     ) -> HashSet<ObjectKey> {
         // What was only told is not written, so nothing but a look can tell that it is gone.
         let again = |key: &_| self.found.contains_key(key) || self.unseen.contains(key);
-        recheck::unsure(contents, live, before, again)
+        recheck::unsure(contents, live, vouched, again)
     }
 
     pub(super) fn facts(&self, policy: Drift) -> DriftFacts {

@@ -15,9 +15,11 @@ use crate::object::{GroupResource, Kind, ObjectKey};
 use crate::progress::Tally;
 use crate::repository::chain::Backup;
 use crate::repository::packs::{Opened, PackStore, PacksError};
+use crate::restore::live::Depth;
+use crate::restore::recheck::Vouched;
 use crate::restore::{self, Guard, How, Kinds, Policy, Report, Restored, Run, Scope, Source};
 use crate::retry;
-use crate::status::DriftFacts;
+use crate::status::{DriftFacts, FullCheck};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
@@ -43,6 +45,7 @@ pub struct Standby {
     /// The backup that the hub holds without an error, and under which scope.
     clean: Option<(u64, Scope)>,
     checked: Option<Instant>,
+    full_check: Option<FullCheck>,
     /// Kinds that this hub did not serve at the last restore.
     waiting: BTreeSet<GroupResource>,
     /// Nothing is deleted that no operator has released.
@@ -105,6 +108,7 @@ impl Standby {
             rehearsal: rehearsal::Memory::default(),
             clean: None,
             checked: None,
+            full_check: None,
             waiting: BTreeSet::new(),
             prunes_held: false,
         }
@@ -150,8 +154,8 @@ impl Standby {
             Purpose::Follow { released } => (released, false),
             Purpose::Promotion => (&[][..], true),
         };
-        let now = crate::clock::monotonic();
         self.open(backup).await?;
+        let now = crate::clock::monotonic();
         let full_check = self.full_check_is_due(now);
         let is_clean = self
             .clean
@@ -183,6 +187,10 @@ impl Standby {
             self.trusted = true;
             if full_check {
                 self.checked = Some(now);
+                let seconds = (crate::clock::monotonic() - now).as_secs_f64();
+                let objects = restored.ours().count() as u64;
+                tracing::debug!(seconds, objects, "the whole hub was compared with the backup");
+                self.full_check = Some(FullCheck { at: crate::clock::now(), seconds, objects });
             }
             self.clean = report.is_complete().then_some((backup.mark.slot, scope));
         }
@@ -200,19 +208,26 @@ impl Standby {
         cancel: &CancellationToken,
     ) -> (Restored, HashSet<GroupResource>) {
         let contents = &opened.contents;
-        let live = restore::live::read(&self.client, cancel, &self.policy, kinds, contents).await;
+        let depth = if hurries || before.is_some() { Depth::Metadata } else { Depth::Content };
+        let (client, policy) = (&self.client, &self.policy);
+        let live = restore::live::read(client, cancel, policy, kinds, contents, depth).await;
         for (kind, why) in &live.unread {
             tracing::warn!(%kind, why, "a kind cannot be read back, nothing of it is pruned");
         }
         let mut restored = live.restored;
         self.going = live.going.into_iter().collect();
+        let vouched = match (before, depth) {
+            (Some(before), _) => Vouched::By(before),
+            (None, Depth::Content) => Vouched::Same(&live.same),
+            (None, Depth::Metadata) => Vouched::Not,
+        };
         if hurries {
-            self.drift.postpone(contents, before, &restored);
+            self.drift.postpone(contents, vouched, &restored);
         } else {
             let what = (contents, &self.source(opened), kinds, &self.policy);
             let policy = self.settings.passive.drift;
             let client = &self.client;
-            self.drift.look(policy, client, cancel, what, before, &mut restored).await;
+            self.drift.look(policy, client, cancel, what, vouched, &mut restored).await;
         }
         (restored, live.unread.into_iter().map(|(kind, _)| kind).collect())
     }
@@ -294,6 +309,11 @@ impl Standby {
     /// What somebody else changed, as the last full check found it.
     pub fn drift(&self) -> DriftFacts {
         self.drift.facts(self.settings.passive.drift)
+    }
+
+    /// The last one.
+    pub fn full_check(&self) -> Option<FullCheck> {
+        self.full_check.clone()
     }
 
     /// What was being deleted and still there, as the last full check found it and the runs since.

@@ -6,6 +6,7 @@ use super::fleet::Item;
 use super::holder::Place;
 use super::scratch::Scratch;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use understudy::clock;
@@ -13,10 +14,12 @@ use understudy::object::{Digest, ObjectKey, Set};
 use understudy::observe;
 use understudy::repository::journal::{Journal, Writer};
 use understudy::repository::keys::Keys;
-use understudy::repository::layout::{FORMAT, PackName};
+use understudy::repository::layout::{FORMAT, PackName, pack_key};
 use understudy::repository::pack::{self, Gone, Header, Line, ObjectLine};
 use understudy::repository::packs::PackStore;
-use understudy::repository::record::{Body, Commit, Cut, HubId, Level, PackRef, SetContents};
+use understudy::repository::record::{
+    Body, Commit, Cut, HubId, Level, PackRef, Retire, SetContents,
+};
 
 pub struct Author {
     journal: Journal,
@@ -88,6 +91,23 @@ impl Author {
         Ok(newest.id())
     }
 
+    /// A backup that needs nothing of those before it; they are retired, and their packs deleted. Its id.
+    pub async fn begin_anew(&mut self, items: &[Item], place: &Place) -> Result<String> {
+        self.levels.clear();
+        let before = self.journal.view().ledger.clone();
+        let id = self.back_up(items).await?;
+        let backups = before.offered.keys().copied().collect();
+        let packs: Vec<PackName> = before.superfluous(&backups).cloned().collect();
+        let backups = backups.into_iter().collect();
+        let retire = Retire { backups, packs: packs.clone(), swept: 0 };
+        self.journal.append(&self.writer, Body::Retire(retire), |_| Ok(())).await?;
+        let storage = place.storage(observe::nobody()).await?;
+        for pack in &packs {
+            storage.delete(&pack_key(pack)).await?;
+        }
+        Ok(id)
+    }
+
     async fn put(&self, set: Set, items: &[&Item], gone: &[&ObjectKey]) -> Result<Vec<PackRef>> {
         let (mut packs, mut items) = (vec![], items.iter().peekable());
         let mut gone = gone.iter().peekable();
@@ -122,13 +142,40 @@ impl Author {
     }
 }
 
-/// As a hub would have spelled it.
+/// As the API server of a hub spells it, which is how a backup holds it.
 fn body(item: &Item) -> String {
     let mut body = item.body.clone();
     if let Some(owner) = &item.owner {
         body["metadata"]["ownerReferences"][0]["uid"] = uid(owner).into();
     }
-    body.to_string()
+    match (&*item.kind.group, &*item.kind.kind) {
+        ("", "Secret") if body["type"].is_null() => body["type"] = "Opaque".into(),
+        ("", "Namespace") => {
+            body["metadata"]["labels"]["kubernetes.io/metadata.name"] = item.key.name().into();
+            body["spec"] = json!({"finalizers": ["kubernetes"]});
+        }
+        _ => {}
+    }
+    // Fields of custom resources are sorted, and so is a `Value`; those of built-in kinds stand in the
+    // order of their Go types.
+    if item.kind.group.contains('.') { body.to_string() } else { in_order(&body, &TOP) }
+}
+
+const TOP: [&str; 3] = ["apiVersion", "kind", "metadata"];
+const METADATA: [&str; 4] = ["name", "namespace", "labels", "annotations"];
+
+/// These fields first, the others sorted behind them.
+fn in_order(object: &Value, first: &[&str]) -> String {
+    let Value::Object(fields) = object else { return object.to_string() };
+    let others = fields.keys().map(String::as_str).filter(|name| !first.contains(name));
+    let names = first.iter().copied().filter(|name| fields.contains_key(*name)).chain(others);
+    let fields = names.map(|name| {
+        let metadata = name == "metadata";
+        let value =
+            if metadata { in_order(&fields[name], &METADATA) } else { fields[name].to_string() };
+        format!("{}:{value}", Value::from(name))
+    });
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
 }
 
 fn uid(key: &ObjectKey) -> String {

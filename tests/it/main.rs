@@ -53,6 +53,7 @@ mod restore_writes;
 mod retention;
 mod selection;
 mod shrink_is_suspect;
+mod slow_reader;
 mod split_brain_is_fenced;
 mod stock_tools;
 mod storage;

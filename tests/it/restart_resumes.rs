@@ -3,13 +3,15 @@
 
 use crate::harness::compare::is_restored;
 use crate::harness::daemon::Daemon;
+use crate::harness::hub::{AuditEvent, DAEMON_USER};
 use crate::harness::{Result, eventually, kinds, status};
 use crate::scene::{
     DEADLINE, FIRST, SECOND, Scene, counts, differences, files, in_sync, journal, restore_writes,
     until_role, until_silent,
 };
 use serde_json::{Value, json};
-use understudy::object::Set;
+use std::collections::HashSet;
+use understudy::object::{ObjectKey, Set};
 
 const PASSIVE_SETS: [Set; 2] = [Set::Credentials, Set::Resources];
 
@@ -25,9 +27,12 @@ async fn every_role_goes_on_after_a_kill() -> Result<()> {
     let everything = restore_writes(&scene.pair.passive)?;
 
     second.kill9();
+    let reads = reads(&scene)?;
     let mut second = scene.start_second().await?;
     second.until(DEADLINE, "the standby to hold the backup", in_sync).await?;
     assert_eq!(restore_writes(&scene.pair.passive)?, everything, "nothing is written twice");
+    let (lists, gets) = self::reads(&scene)?;
+    assert_eq!((lists - reads.0, gets - reads.1), (1, 0), "and everything is compared by one LIST");
 
     first.kill9();
     let second = promoted_in_mid_activation(&scene, second).await?;
@@ -35,6 +40,22 @@ async fn every_role_goes_on_after_a_kill() -> Result<()> {
     assert_eq!(differences(&scene, &everything).await?, Vec::<String>::new());
     scene.second_did_what_it_may()?;
     scene.canary_is_seen_nowhere(&[&second]).await
+}
+
+/// LISTs of Secrets, and GETs of anything that is restored, by the standby.
+fn reads(scene: &Scene) -> Result<(usize, usize)> {
+    let events = scene.pair.passive.audit()?;
+    let ours = |verb| {
+        let by_us = events.iter().filter(|event| event.user == DAEMON_USER);
+        by_us.filter(move |event: &&AuditEvent| event.verb == verb)
+    };
+    let lists = ours("list").filter(|event| event.resource == "secrets" && event.group.is_empty());
+    let keys: HashSet<_> = scene.items.iter().map(|item| &item.key).collect();
+    let is_restored = |event: &&AuditEvent| {
+        let AuditEvent { group, resource, namespace, name, .. } = event;
+        ObjectKey::new(group, resource, namespace, name).is_ok_and(|key| keys.contains(&key))
+    };
+    Ok((lists.count(), ours("get").filter(is_restored).count()))
 }
 
 /// The term stays, and the first backup of the new process holds what changed meanwhile.

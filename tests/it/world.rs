@@ -13,6 +13,7 @@ use crate::harness::hub::{AuditEvent, Hub, HubOptions, NAMESPACE};
 use crate::harness::oracle::Oracle;
 use crate::harness::scratch::Scratch;
 use crate::harness::{Result, kinds, pair, status};
+use crate::scene::files;
 use crate::stage::{CONNECTIONS, DEADLINE};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ pub(crate) struct World {
     /// Verbs whose requests are not counted by [`World::is_exact`].
     pub(crate) uncounted: &'static [&'static str],
     _config: Config,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl World {
@@ -84,8 +85,12 @@ impl World {
             audited: 0,
             uncounted: &[],
             _config: config,
-            _scratch: scratch,
+            scratch,
         })
+    }
+
+    pub(crate) fn packs(&self) -> Result<Vec<PathBuf>> {
+        files(&self.scratch.path().join("repository/packs"))
     }
 
     /// Objects of somebody else, of kinds of the core group.
