@@ -5,6 +5,10 @@ use std::process::ExitCode;
 use understudy::cli::{Cli, render};
 use understudy::daemon::Signals;
 
+/// The one of the system keeps what each thread once had.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
