@@ -8,16 +8,17 @@ mod harness;
 use bytes::Bytes;
 use clap::Parser;
 use harness::bare::{Api, Post};
+use harness::bench;
 use harness::config::Config;
 use harness::daemon::new_key;
 use harness::figures::{Figures, Goal};
 use harness::fleet;
 use harness::holder::{Holder, Place};
-use harness::hub::{Hub, HubOptions};
+use harness::hub::Hub;
 use harness::process::peak_rss_mib;
 use harness::s3::S3;
 use harness::scratch::Scratch;
-use harness::{Result, pair, tools};
+use harness::{Result, tools};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -64,21 +65,14 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = match arguments.back_up.as_deref() {
-        Some([config, kubeconfig]) => back_up(config, kubeconfig).await,
-        _ if !arguments.bench => {
-            eprintln!("Not measured: use `cargo bench --bench capture`.");
-            return ExitCode::SUCCESS;
+    let wanted = arguments.bench || arguments.back_up.is_some();
+    let work = Box::pin(async {
+        match arguments.back_up.as_deref() {
+            Some([config, kubeconfig]) => back_up(config, kubeconfig).await,
+            _ => Box::pin(run(&arguments)).await,
         }
-        _ => Box::pin(run(&arguments)).await,
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nThe benchmark failed: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    });
+    bench::measure("capture", wanted, work).await
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
@@ -88,7 +82,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let bench = Bench { s3: S3::start().await?, scratch: Scratch::new()? };
     new_key(&bench.key())?;
 
-    let hub = started().await?;
+    let hub = bench::hub("primary").await?;
     let items = fleet::scale(arguments.objects / OBJECTS_A_CLUSTER, SEED);
     eprintln!("creating {} objects …", items.len());
     fleet::populate(&hub.api()?, &items, CONNECTIONS).await?;
@@ -103,7 +97,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     figures.count("nochange_packs", fleet.nochange_packs);
     figures.set("peak_rss_mib_100k", fleet.rss_mib);
 
-    let hub = started().await?;
+    let hub = bench::hub("primary").await?;
     let api = hub.api()?;
     // A third first: time must grow with the objects, not faster.
     create_small(&api, 0..arguments.small / 3).await?;
@@ -118,17 +112,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     figures.set("peak_rss_mib_300k", small.rss_mib);
 
     let title = format!("{} objects, {} small ones", arguments.objects, arguments.small);
-    figures.print(&title, &GOALS);
-    if let Some(file) = &arguments.json {
-        figures.write(file)?;
-    }
-    Ok(())
-}
-
-async fn started() -> Result<Hub> {
-    let hub = Hub::start("primary", HubOptions { audit: false, ..HubOptions::default() }).await?;
-    pair::prepare(&hub).await?;
-    Ok(hub)
+    figures.tell(&title, &GOALS, arguments.json.as_deref())
 }
 
 struct Bench {

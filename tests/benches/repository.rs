@@ -8,16 +8,17 @@ mod harness;
 use bytes::Bytes;
 use clap::Parser;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use harness::bench;
 use harness::config::Config;
 use harness::daemon::new_key;
 use harness::figures::{Figures, Goal};
 use harness::fleet::{self, Item};
 use harness::holder::{Holder, Place};
-use harness::hub::{Hub, HubOptions};
+use harness::hub::Hub;
 use harness::process::peak_rss_mib;
 use harness::s3::S3;
 use harness::scratch::Scratch;
-use harness::{Result, pair, tools};
+use harness::{Result, tools};
 use serde_json::json;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -83,21 +84,14 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if !arguments.bench && arguments.open.is_none() {
-        eprintln!("Not measured: use `cargo bench --bench repository`.");
-        return ExitCode::SUCCESS;
-    }
-    let done = match &arguments.open {
-        Some(file) => open_newest(file).await,
-        None => Box::pin(run(&arguments)).await,
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nThe benchmark failed: {error}");
-            ExitCode::FAILURE
+    let wanted = arguments.bench || arguments.open.is_some();
+    let work = Box::pin(async {
+        match &arguments.open {
+            Some(file) => open_newest(file).await,
+            None => Box::pin(run(&arguments)).await,
         }
-    }
+    });
+    bench::measure("repository", wanted, work).await
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
@@ -117,11 +111,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
     back_up(&mut figures, &place("backup/")?, arguments.objects).await?;
 
     let Arguments { objects, slots, .. } = arguments;
-    figures.print(&format!("{objects} objects, a journal of {slots} slots"), &GOALS);
-    if let Some(file) = &arguments.json {
-        figures.write(file)?;
-    }
-    Ok(())
+    figures.tell(
+        &format!("{objects} objects, a journal of {slots} slots"),
+        &GOALS,
+        arguments.json.as_deref(),
+    )
 }
 
 fn hub() -> HubId {
@@ -307,8 +301,7 @@ fn megabytes(bytes: usize) -> f64 {
 // Backups ----------------------------------------------------------------------------------------
 
 async fn back_up(figures: &mut Figures, place: &Place, objects: usize) -> Result<()> {
-    let hub = Hub::start("primary", HubOptions { audit: false, ..HubOptions::default() }).await?;
-    pair::prepare(&hub).await?;
+    let hub = bench::hub("primary").await?;
     let items = fleet::scale(objects / OBJECTS_A_CLUSTER, SEED);
     eprintln!("creating {} objects …", items.len());
     fleet::populate(&hub.api()?, &items, POPULATE_CONNECTIONS).await?;

@@ -8,29 +8,28 @@ mod harness;
 
 use clap::Parser;
 use harness::author::Author;
+use harness::bench::{self, per_second};
 use harness::config::Config;
 use harness::daemon::{Daemon, new_key};
 use harness::faultd::fault::{Fault, Rule, When};
 use harness::figures::{Figures, Goal};
 use harness::fleet::{self, Item};
 use harness::holder::Place;
-use harness::hub::{Hub, HubOptions, NAMESPACE};
+use harness::hub::{Hub, NAMESPACE};
 use harness::quiet::{quiet_syncs, settled};
 use harness::s3::S3;
 use harness::scratch::Scratch;
-use harness::{Result, kinds, pair, status, tools};
+use harness::{Result, kinds, status, tools};
 use serde_json::json;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use understudy::clock::monotonic;
-use understudy::object::Set;
 
 const DEADLINE: Duration = Duration::from_mins(20);
 const SEED: u64 = 7;
 /// Of the 27 objects of a managed cluster those that a passive hub holds.
 const RESTORED_A_CLUSTER: usize = 12;
-const CONNECTIONS: [usize; 3] = [16, 32, 64];
 const LATENCY: Duration = Duration::from_millis(20);
 const CHANGES: usize = 100;
 const GOALS: [Goal; 8] = [
@@ -67,17 +66,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if !arguments.bench {
-        eprintln!("Not measured: use `cargo bench --bench restore`.");
-        return ExitCode::SUCCESS;
-    }
-    match Box::pin(run(&arguments)).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nThe benchmark failed: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::measure("restore", arguments.bench, Box::pin(run(&arguments))).await
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
@@ -88,8 +77,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
     new_key(&bench.scratch.path().join("key"))?;
 
     let small = bench.backup("small", arguments.objects).await?;
-    let posts = bench.bare_posts(&small.items).await?;
-    let rate = bench.first_restore(&small, &started("passive").await?).await?.1;
+    let posts = bench::post_rate(&[], &fleet::on_standby(&small.items)).await?;
+    let rate = bench.first_restore(&small, &bench::hub("passive").await?).await?.1;
     figures.set("post_per_second_20k", posts);
     figures.set("restore_per_second_20k", rate);
     figures.set("restore_over_post_20k", rate / posts);
@@ -100,8 +89,8 @@ async fn run(arguments: &Arguments) -> Result<()> {
     drop(slow);
 
     let mut large = bench.backup("large", arguments.more).await?;
-    let posts = bench.bare_posts(&large.items).await?;
-    let hub = started("passive").await?;
+    let posts = bench::post_rate(&[], &fleet::on_standby(&large.items)).await?;
+    let hub = bench::hub("passive").await?;
     let (mut passive, rate) = bench.first_restore(&large, &hub).await?;
     figures.set("post_per_second_44k", posts);
     figures.set("restore_per_second_44k", rate);
@@ -114,17 +103,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
     figures.set("peak_rss_mib", first.max(second));
 
     let Arguments { objects, more, .. } = arguments;
-    figures.print(&format!("restores of {objects} and {more} objects"), &GOALS);
-    if let Some(file) = &arguments.json {
-        figures.write(file)?;
-    }
-    Ok(())
-}
-
-async fn started(name: &str) -> Result<Hub> {
-    let hub = Hub::start(name, HubOptions { audit: false, ..HubOptions::default() }).await?;
-    pair::prepare(&hub).await?;
-    Ok(hub)
+    figures.tell(
+        &format!("restores of {objects} and {more} objects"),
+        &GOALS,
+        arguments.json.as_deref(),
+    )
 }
 
 struct Bench {
@@ -154,21 +137,6 @@ impl Bench {
         Ok(Stored { name, author, items, config, file })
     }
 
-    /// The best rate, on a fresh hub for each number of connections.
-    async fn bare_posts(&self, items: &[Item]) -> Result<f64> {
-        let items: Vec<Item> = restored(items).cloned().collect();
-        let mut best: f64 = 0.0;
-        for connections in CONNECTIONS {
-            let hub = started("bare").await?;
-            let begun = monotonic();
-            fleet::populate(&hub.api()?, &items, connections).await?;
-            let rate = per_second(items.len(), begun.elapsed().as_secs_f64());
-            eprintln!("bare POST of {}, {connections} connections: {rate:.0}/s", items.len());
-            best = best.max(rate);
-        }
-        Ok(best)
-    }
-
     /// The daemon, and objects a second.
     async fn first_restore(&self, stored: &Stored, hub: &Hub) -> Result<(Daemon, f64)> {
         let mut passive = Daemon::start_on(hub, &stored.file).await?;
@@ -177,7 +145,7 @@ impl Bench {
     }
 
     async fn slow_restore(&self, stored: &Stored) -> Result<f64> {
-        let hub = started("slow").await?;
+        let hub = bench::hub("slow").await?;
         let (faultd, kubeconfig) = hub.faultd().await?;
         let (fault, when) = (Fault::Slow(LATENCY), When::Always);
         faultd.add(Rule { fault, method: "", key: String::new(), when });
@@ -211,14 +179,10 @@ impl Bench {
         eprintln!("{CHANGES} objects change …");
         let api = hub.api()?;
         let before = settled(&api).await?;
-        let all: Vec<&Item> =
-            restored(&stored.items).filter(|item| item.key.resource() != "namespaces").collect();
-        let mut changed: Vec<Item> = all
-            .iter()
-            .step_by(all.len() / CHANGES)
-            .take(CHANGES)
-            .map(|item| (*item).clone())
-            .collect();
+        let mut all = fleet::on_standby(&stored.items);
+        all.retain(|item| item.key.resource() != "namespaces");
+        let every = all.len() / CHANGES;
+        let mut changed: Vec<Item> = all.into_iter().step_by(every).take(CHANGES).collect();
         for item in &mut changed {
             item.body["metadata"]["annotations"] = json!({"changed": "yes"});
         }
@@ -285,11 +249,6 @@ async fn checked(passive: &mut Daemon, before: Option<&Check>) -> Result<Check> 
         .await
 }
 
-fn restored(items: &[Item]) -> impl Iterator<Item = &Item> {
-    let passive = [Some(Set::Credentials), Some(Set::Resources)];
-    items.iter().filter(move |item| passive.contains(&item.set))
-}
-
 async fn restored_rate(stored: &Stored, passive: &mut Daemon) -> Result<f64> {
     let run = passive
         .until(DEADLINE, "the first restore", |seen| {
@@ -297,7 +256,7 @@ async fn restored_rate(stored: &Stored, passive: &mut Daemon) -> Result<f64> {
             status::last_run(seen, "sync", &["changed", "partial"])
         })
         .await?;
-    let (name, wanted) = (stored.name, restored(&stored.items).count() as u64);
+    let (name, wanted) = (stored.name, fleet::on_standby(&stored.items).len() as u64);
     if run.changed != wanted {
         return Err(format!("{name}: {} of {wanted} objects were restored", run.changed).into());
     }
@@ -313,9 +272,4 @@ async fn lists(passive: &Daemon) -> Result<f64> {
         line.starts_with("understudy_kube_requests_total{") && line.contains("verb=\"list\"")
     });
     Ok(lists.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn per_second(count: usize, seconds: f64) -> f64 {
-    count as f64 / seconds
 }

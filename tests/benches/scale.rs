@@ -9,25 +9,24 @@ mod harness;
 
 use clap::Parser;
 use harness::bare::Listing;
+use harness::bench::{self, per_second};
 use harness::config::Config;
 use harness::daemon::{Daemon, cli_on, new_key};
 use harness::figures::{Figures, Goal};
 use harness::fleet::{self, Item};
-use harness::hub::{Hub, HubOptions};
+use harness::hub::Hub;
 use harness::quiet::{quiet_syncs, settled};
 use harness::s3::{S3, bytes_below};
 use harness::scratch::Scratch;
-use harness::{Result, kinds, pair, status, tools};
+use harness::{Result, kinds, status, tools};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use understudy::clock::monotonic;
-use understudy::object::Set;
 
 const DEADLINE: Duration = Duration::from_mins(20);
 const SEED: u64 = 7;
 const POPULATE_CONNECTIONS: usize = 32;
-const POST_CONNECTIONS: [usize; 3] = [16, 32, 64];
 const LIST_TRIES: usize = 3;
 /// Understudy against the bare API server.
 #[derive(Parser)]
@@ -46,17 +45,7 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if !arguments.bench {
-        eprintln!("Not measured: use `cargo bench --bench scale`.");
-        return ExitCode::SUCCESS;
-    }
-    match run(&arguments).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("\nThe benchmark failed: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    bench::measure("scale", arguments.bench, Box::pin(run(&arguments))).await
 }
 
 async fn run(arguments: &Arguments) -> Result<()> {
@@ -68,18 +57,18 @@ async fn run(arguments: &Arguments) -> Result<()> {
 
     let listing = bench.bare_list().await?;
     let mut primary = bench.backup(&mut figures, listing).await?;
-    let posts = bench.bare_posts(&items).await?;
+    let posts = bench::post_rate(&[], &fleet::on_standby(&items)).await?;
     let mut passive = bench.restore(&mut figures, posts).await?;
     bench.no_change(&mut figures, &mut primary, &mut passive).await?;
     figures.set("peak_rss_primary_mib", primary.rss_peak_mib()?);
     promote(&mut figures, &mut bench, primary, &mut passive).await?;
     figures.set("peak_rss_passive_mib", passive.rss_peak_mib()?);
 
-    figures.print(&format!("{} managed clusters", arguments.clusters), &GOALS);
-    if let Some(file) = &arguments.json {
-        figures.write(file)?;
-    }
-    Ok(())
+    figures.tell(
+        &format!("{} managed clusters", arguments.clusters),
+        &GOALS,
+        arguments.json.as_deref(),
+    )
 }
 
 struct Bench {
@@ -93,8 +82,7 @@ struct Bench {
 
 impl Bench {
     async fn start(items: &[Item]) -> Result<Self> {
-        let (primary, s3) = tokio::try_join!(Hub::start("primary", options()), S3::start())?;
-        pair::prepare(&primary).await?;
+        let (primary, s3) = tokio::try_join!(bench::hub("primary"), S3::start())?;
         eprintln!("creating {} objects …", items.len());
         fleet::populate(&primary.api()?, items, POPULATE_CONNECTIONS).await?;
 
@@ -147,30 +135,9 @@ impl Bench {
     }
 
     /// Creates of what a standby restores, on a fresh hub for each number of connections.
-    async fn bare_posts(&self, items: &[Item]) -> Result<f64> {
-        let passive_data = [Some(Set::Credentials), Some(Set::Resources)];
-        let items: Vec<Item> =
-            items.iter().filter(|item| passive_data.contains(&item.set)).cloned().collect();
-        let mut best: f64 = 0.0;
-        for connections in POST_CONNECTIONS {
-            let hub = Hub::start("bare", options()).await?;
-            pair::prepare(&hub).await?;
-            let start = monotonic();
-            fleet::populate(&hub.api()?, &items, connections).await?;
-            let rate = per_second(items.len(), start.elapsed().as_secs_f64());
-            eprintln!(
-                "bare POST of {} objects, {connections} connections: {rate:.0}/s",
-                items.len()
-            );
-            best = best.max(rate);
-        }
-        Ok(best)
-    }
-
     async fn restore(&mut self, figures: &mut Figures, posts: f64) -> Result<Daemon> {
         eprintln!("first restore …");
-        let hub = Hub::start("passive", options()).await?;
-        pair::prepare(&hub).await?;
+        let hub = bench::hub("passive").await?;
         let mut passive = Daemon::start_on(&hub, &self.passive_config.1).await?;
         let run = passive
             .until(DEADLINE, "the first restore", |seen| {
@@ -224,10 +191,6 @@ impl Bench {
     }
 }
 
-fn options() -> HubOptions {
-    HubOptions { audit: false, ..HubOptions::default() }
-}
-
 async fn promote(
     figures: &mut Figures,
     bench: &mut Bench,
@@ -249,11 +212,6 @@ async fn promote(
         .await?;
     figures.set("term_to_primary_seconds", start.elapsed().as_secs_f64());
     Ok(())
-}
-
-#[allow(clippy::cast_precision_loss)]
-fn per_second(count: usize, seconds: f64) -> f64 {
-    count as f64 / seconds
 }
 
 const GOALS: [Goal; 7] = [

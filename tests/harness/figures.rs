@@ -21,20 +21,26 @@ impl Figures {
         self.set(name, value as f64);
     }
 
-    pub fn print(&self, title: &str, goals: &[Goal]) {
+    fn print(&self, title: &str, goals: &[Goal]) {
         println!("\n{title}\n");
-        println!("{:<28}{:>14}   goal", "figure", "value");
+        println!("{:<32}{:>14}   goal", "figure", "value");
         for (name, value) in &self.0 {
             let goal = goals.iter().find(|(figure, ..)| figure == name);
             let goal = goal.map_or(String::new(), |(_, sign, goal)| {
                 let reached = if *sign == '≤' { value <= goal } else { value >= goal };
                 format!("{sign} {goal}  {}", if reached { "reached" } else { "MISSED" })
             });
-            println!("{name:<28}{:>14}   {goal}", text(*value));
+            println!("{name:<32}{:>14}   {goal}", text(*value));
         }
     }
 
-    pub fn write(&self, file: &Path) -> Result<()> {
+    /// As a table, and as JSON into the file, if there is one.
+    pub fn tell(&self, title: &str, goals: &[Goal], json: Option<&Path>) -> Result<()> {
+        self.print(title, goals);
+        json.map_or(Ok(()), |file| self.write(file))
+    }
+
+    fn write(&self, file: &Path) -> Result<()> {
         let map: Map<String, Value> = self
             .0
             .iter()

@@ -70,16 +70,28 @@ pub fn places(items: &[Item]) -> BTreeMap<ObjectKey, Place> {
 
 /// Where each object belongs while the standby follows: what activates stays behind.
 pub fn places_of_standby(items: &[Item]) -> BTreeMap<ObjectKey, Place> {
-    let held = |item: &Item| matches!(item.set, Some(Set::Credentials | Set::Resources));
-    let place = |item: &Item| if held(item) { Place::Both } else { Place::FirstOnly };
+    let place = |item: &Item| if item.is_on_standby() { Place::Both } else { Place::FirstOnly };
     items.iter().map(|item| (item.key.clone(), place(item))).collect()
 }
 
-/// Creates all of them with so many connections at once, owners before what they own.
+/// Those that a standby holds while it follows.
+pub fn on_standby(items: &[Item]) -> Vec<Item> {
+    items.iter().filter(|item| item.is_on_standby()).cloned().collect()
+}
+
+/// Creates all of them with so many connections at once, owners before what they own. Owners that are not
+/// among them stand there already.
 pub async fn populate(api: &Api, items: &[Item], connections: usize) -> Result<()> {
     let owners: BTreeSet<&ObjectKey> =
         items.iter().filter_map(|item| item.owner.as_ref()).collect();
+    let made: BTreeSet<&ObjectKey> = items.iter().map(|item| &item.key).collect();
     let mut uids = BTreeMap::new();
+    for owner in owners.difference(&made) {
+        let path = owner.collection_path(&kind_of(owner).version);
+        let stands = api.get_json(&format!("{path}/{}", owner.name())).await?;
+        let uid = stands["metadata"]["uid"].as_str().unwrap_or_default();
+        uids.insert((*owner).clone(), uid.to_owned());
+    }
     for wave in waves(items) {
         let posts = wave.iter().map(|item| item.post(&uids)).collect::<Result<Vec<_>>>()?;
         for (index, answer) in api.post_all(&posts, connections).await? {
@@ -113,6 +125,10 @@ pub fn waves(items: &[Item]) -> Vec<Vec<&Item>> {
 }
 
 impl Item {
+    fn is_on_standby(&self) -> bool {
+        matches!(self.set, Some(Set::Credentials | Set::Resources))
+    }
+
     /// With the owner's live UID: the garbage collector deletes what points to a dead one.
     pub fn post(&self, uids: &BTreeMap<ObjectKey, String>) -> Result<Post> {
         let path = self.key.collection_path(&self.kind.version);
@@ -423,12 +439,15 @@ fn key_of(kind: &Kind, namespace: &str, name: &str) -> ObjectKey {
         .expect("the generators make valid names")
 }
 
+fn kind_of(owner: &ObjectKey) -> Kind {
+    let mut all = kinds::all().into_iter();
+    all.find(|kind| kind.group_resource() == owner.group_resource())
+        .expect("an owner is of a kind of the fleet")
+}
+
 impl Item {
     fn owned_by(&mut self, owner: ObjectKey) {
-        let kind = kinds::all()
-            .into_iter()
-            .find(|kind| kind.group_resource() == owner.group_resource())
-            .expect("an owner is of a kind of the fleet");
+        let kind = kind_of(&owner);
         self.body["metadata"]["ownerReferences"] = json!([{
             "apiVersion": kind.api_version(), "kind": kind.kind, "name": owner.name(), "uid": "",
         }]);

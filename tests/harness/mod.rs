@@ -9,6 +9,7 @@
 
 pub mod author;
 pub mod bare;
+pub mod bench;
 pub mod checker;
 pub mod compare;
 pub mod config;

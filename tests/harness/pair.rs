@@ -6,7 +6,9 @@
 use super::hub::{Hub, HubOptions, NAMESPACE};
 use super::kinds::is_established;
 use super::{Result, daemon, eventually, kinds};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Output;
 use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
@@ -70,4 +72,36 @@ pub async fn install_understudy(hub: &Hub) -> Result<()> {
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     api.post("/api/v1/namespaces", &namespace).await?;
     Ok(())
+}
+
+/// The kubeconfig of an operator: both hubs in one file, each in a context of its name.
+pub fn operator(hubs: [(&Hub, &str); 2], file: &Path) -> Result<()> {
+    let mut both = json!({"apiVersion": "v1", "kind": "Config"});
+    for (hub, name) in hubs {
+        let mut one: Value = serde_json::from_slice(&std::fs::read(&hub.kubeconfig)?)?;
+        for (list, of) in [("clusters", None), ("users", None), ("contexts", Some("context"))] {
+            let mut entry = one[list][0].take();
+            entry["name"] = name.into();
+            if let Some(of) = of {
+                entry[of] = json!({"cluster": name, "user": name});
+            }
+            let all = both.as_object_mut().ok_or("no object")?.entry(list).or_insert(json!([]));
+            all.as_array_mut().ok_or("no list")?.push(entry);
+        }
+    }
+    Ok(std::fs::write(file, serde_json::to_vec(&both)?)?)
+}
+
+/// Runs `understudy switchover` with that kubeconfig and the configuration of the hub `from`.
+pub fn switchover(
+    kubeconfig: &Path,
+    config: &Path,
+    from: &str,
+    to: &str,
+    more: &[&str],
+) -> Result<Output> {
+    let (kubeconfig, config) = (kubeconfig.display().to_string(), config.display().to_string());
+    let contexts = ["--primary-context", from, "--passive-context", to];
+    let files = ["--kubeconfig", &kubeconfig, "-c", &config, "-n", NAMESPACE];
+    daemon::cli(&[&["switchover", "--to", to], &contexts[..], &files, more].concat())
 }

@@ -122,6 +122,14 @@ impl S3 {
         Ok(stored)
     }
 
+    /// The journal below the prefix, from its first slot on, believed as it is written.
+    pub async fn records(&self, prefix: &str) -> Result<Vec<serde_json::Value>> {
+        let stored = self.stored(&format!("{prefix}journal/")).await?;
+        let line = |bytes: Bytes| bytes.split(|byte| *byte == b'\n').next().map(<[u8]>::to_vec);
+        let lines = stored.into_values().filter_map(line);
+        lines.map(|line| Ok(serde_json::from_slice(&line)?)).collect()
+    }
+
     /// Where the server keeps its files.
     pub fn data(&self) -> PathBuf {
         self.scratch.path().join("data")

@@ -2,7 +2,7 @@
 
 use crate::harness::config::Config;
 use crate::harness::daemon::{Daemon, cli_on};
-use crate::harness::s3::{BUCKET, S3};
+use crate::harness::s3::S3;
 use crate::harness::{Result, status};
 use crate::scene::{DEADLINE, FIRST, SECOND, Scene, in_sync, journal, until_role, until_silent};
 use serde_json::Value;
@@ -77,19 +77,9 @@ async fn decided<'a>(
 
 /// Kind and hub of each record, in order.
 async fn records(s3: &S3, prefix: &str) -> Result<Vec<(String, String)>> {
-    let client = s3.client();
-    let prefix = format!("{prefix}journal/");
-    let listed = client.list_objects_v2().bucket(BUCKET).prefix(prefix).send().await?;
-    let mut records = vec![];
-    for key in listed.contents().iter().filter_map(|object| object.key()) {
-        let object = client.get_object().bucket(BUCKET).key(key).send().await?;
-        let bytes = object.body.collect().await?.into_bytes();
-        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let record: Value = serde_json::from_slice(line)?;
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        records.push((text(&record["body"]["kind"]), text(&record["hub"]["name"])));
-    }
-    Ok(records)
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let records = s3.records(prefix).await?;
+    Ok(records.iter().map(|r| (text(&r["body"]["kind"]), text(&r["hub"]["name"]))).collect())
 }
 
 /// The primary is frozen in the middle of its work and knows nothing of the promotion. When it goes

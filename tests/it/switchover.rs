@@ -1,15 +1,15 @@
 //! A planned change of roles: the primary hands over with a last backup, the other hub is promoted
 //! without waiting for silence, and nothing is lost. Until then the way back is open.
 
-use crate::harness::daemon::{Daemon, cli, cli_on};
-use crate::harness::hub::{AuditEvent, Hub, NAMESPACE};
-use crate::harness::{Result, status};
+use crate::harness::daemon::{Daemon, cli_on};
+use crate::harness::hub::{AuditEvent, Hub};
+use crate::harness::{Result, pair, status};
 use crate::scene::{
     DEADLINE, FIRST, SECOND, SOON, Scene, counts, differences, in_sync, journal, restore_writes,
     until_condition, until_event, until_role,
 };
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use understudy::object::Set;
 
 const CLUSTER: &str = "/apis/cluster.open-cluster-management.io/v1/managedclusters/cluster-0000";
@@ -139,47 +139,12 @@ async fn a_hand_over_stands_for_silence() -> Result<()> {
     Ok(())
 }
 
-/// The kubeconfig of an operator: both hubs in one file; the names of their contexts.
-fn operator(scene: &Scene) -> Result<(PathBuf, [&'static str; 2])> {
-    let mut both = json!({"apiVersion": "v1", "kind": "Config"});
-    for (hub, name) in [(&scene.pair.primary, FIRST), (&scene.pair.passive, SECOND)] {
-        let mut one: Value = serde_json::from_slice(&std::fs::read(&hub.kubeconfig)?)?;
-        for (list, of) in [("clusters", None), ("users", None), ("contexts", Some("context"))] {
-            let mut entry = one[list][0].take();
-            entry["name"] = name.into();
-            if let Some(of) = of {
-                entry[of] = json!({"cluster": name, "user": name});
-            }
-            let all = both.as_object_mut().ok_or("no object")?.entry(list).or_insert(json!([]));
-            all.as_array_mut().ok_or("no list")?.push(entry);
-        }
-    }
-    let file = scene.scratch.path().join("operator.kubeconfig");
-    std::fs::write(&file, serde_json::to_vec(&both)?)?;
-    Ok((file, [FIRST, SECOND]))
-}
-
 /// From the hub of `config` to the other.
 fn switch(scene: &Scene, config: &Path, to: &str, more: &[&str]) -> Result<(Option<i32>, String)> {
-    let (file, [first, second]) = operator(scene)?;
-    let (from, there) = if to == SECOND { (first, second) } else { (second, first) };
-    let (file, config) = (file.display().to_string(), config.display().to_string());
-    let arguments = [
-        "switchover",
-        "--to",
-        to,
-        "--primary-context",
-        from,
-        "--passive-context",
-        there,
-        "--kubeconfig",
-        &file,
-        "-c",
-        &config,
-        "-n",
-        NAMESPACE,
-    ];
-    let output = cli(&[&arguments[..], more].concat())?;
+    let (from, there) = if to == SECOND { (FIRST, SECOND) } else { (SECOND, FIRST) };
+    let file = scene.scratch.path().join("operator.kubeconfig");
+    pair::operator([(&scene.pair.primary, FIRST), (&scene.pair.passive, SECOND)], &file)?;
+    let output = pair::switchover(&file, config, from, there, more)?;
     let text = [output.stdout, output.stderr].map(|t| String::from_utf8_lossy(&t).into_owned());
     Ok((output.status.code(), text.concat()))
 }
