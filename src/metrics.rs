@@ -5,19 +5,20 @@
 //! alone, and only once the role is known: after a restart they are never exported as 0 meanwhile.
 //! Labels are closed sets; no object name, backup id or error text ever becomes one.
 
+mod families;
 pub mod gauges;
 pub mod labels;
 
-pub use labels::{Action, Phase};
+pub use labels::{Action, Phase, Restoring};
 
 use crate::object::Set;
-use crate::observe::Observer;
+use crate::observe::{Observer, THROTTLED};
 use crate::promotion::machine::Trigger;
 use crate::status::{Outcome, Role, Snapshot};
 use jiff::Timestamp;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
 use std::sync::Arc;
 
@@ -40,10 +41,12 @@ pub struct Metrics {
     backup_duration: HistogramVec,
     sync_runs: IntCounterVec,
     restored: IntCounterVec,
+    restore_duration: HistogramVec,
     storage_requests: IntCounterVec,
     storage_duration: HistogramVec,
     kube_requests: IntCounterVec,
     kube_duration: HistogramVec,
+    kube_throttled: IntCounter,
     promotions: IntCounterVec,
     retired_backups: IntCounterVec,
     role_changes: IntCounterVec,
@@ -82,10 +85,17 @@ impl Metrics {
                 "Objects by what a restore did with them.",
                 &["set", "action"],
             ),
+            restore_duration: histograms(
+                "understudy_restore_duration_seconds",
+                "Time of a restore that compared or wrote something, by what it was for.",
+                &["operation"],
+                &RUN_BUCKETS,
+            ),
             storage_requests,
             storage_duration,
             kube_requests,
             kube_duration,
+            kube_throttled: throttled(),
             promotions: counters(
                 "understudy_promotions_total",
                 "Promotions by who asked for them and how they ended.",
@@ -115,23 +125,27 @@ impl Metrics {
             backup_duration,
             sync_runs,
             restored,
+            restore_duration,
             storage_requests,
             storage_duration,
             kube_requests,
             kube_duration,
+            kube_throttled,
             promotions,
             retired_backups,
             role_changes,
         } = self;
-        let collectors: [Box<dyn prometheus::core::Collector>; 12] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 14] = [
             Box::new(backup_runs.clone()),
             Box::new(backup_duration.clone()),
             Box::new(sync_runs.clone()),
             Box::new(restored.clone()),
+            Box::new(restore_duration.clone()),
             Box::new(storage_requests.clone()),
             Box::new(storage_duration.clone()),
             Box::new(kube_requests.clone()),
             Box::new(kube_duration.clone()),
+            Box::new(kube_throttled.clone()),
             Box::new(promotions.clone()),
             Box::new(retired_backups.clone()),
             Box::new(role_changes.clone()),
@@ -157,6 +171,9 @@ impl Metrics {
             for action in Action::ALL {
                 self.restored.with_label_values(&[set.name(), action.name()]);
             }
+        }
+        for operation in Restoring::ALL {
+            self.restore_duration.with_label_values(&[operation.name()]);
         }
         for trigger in Trigger::ALL {
             for outcome in PROMOTION_OUTCOMES {
@@ -185,6 +202,10 @@ impl Metrics {
         self.restored.with_label_values(&[set.name(), action.name()]).inc_by(objects);
     }
 
+    pub fn restore_took(&self, operation: Restoring, seconds: f64) {
+        self.restore_duration.with_label_values(&[operation.name()]).observe(seconds);
+    }
+
     /// Counts what the storage's client reports.
     pub fn storage_observer(self: &Arc<Self>) -> Observer {
         let metrics = self.clone();
@@ -200,6 +221,7 @@ impl Metrics {
         Arc::new(move |verb, code, seconds| {
             metrics.kube_requests.with_label_values(&[verb, code]).inc();
             metrics.kube_duration.with_label_values(&[verb]).observe(seconds);
+            metrics.kube_throttled.inc_by(u64::from(code == THROTTLED));
         })
     }
 
@@ -219,7 +241,7 @@ impl Metrics {
     /// Counters and gauges in Prometheus' text format, families in the order of their names.
     pub fn render(&self, snapshot: &Snapshot, now: Timestamp) -> String {
         let mut families = self.registry.gather();
-        families.extend(gauges::families(&gauges::gauges(snapshot, now)));
+        families.extend(families::families(&gauges::gauges(snapshot, now)));
         families.sort_by(|left, right| left.name().cmp(right.name()));
         let mut text = Vec::new();
         match TextEncoder::new().encode(&families, &mut text) {
@@ -258,6 +280,12 @@ fn kube_requests() -> (IntCounterVec, HistogramVec) {
         &REQUEST_BUCKETS,
     );
     (requests, duration)
+}
+
+fn throttled() -> IntCounter {
+    let name = "understudy_kube_throttled_total";
+    IntCounter::new(name, "Requests that the API server put off because it had too much to do.")
+        .expect(WELL_FORMED)
 }
 
 const WELL_FORMED: &str = "name and labels are constants, and every test makes this metric";
@@ -370,6 +398,33 @@ mod tests {
     }
 
     #[test]
+    fn a_dead_primary_that_was_superseded_is_no_primary() {
+        let peer = "peer_heartbeat_timestamp_seconds{peer=\"eu-1\",peer_role=";
+        for (snapshot, role) in [
+            (samples::passive(), "primary"),
+            (samples::abandoned(), "primary"),
+            (samples::promoting(), "fenced"),
+        ] {
+            let wanted = format!("{peer}\"{role}\"}}");
+            assert!(shown(&snapshot).iter().any(|line| line.starts_with(&wanted)), "{role}");
+        }
+    }
+
+    #[test]
+    fn the_data_of_a_standby_is_told_when_it_is_known() {
+        let told = |snapshot: &Snapshot| {
+            let set = "restored_backup_timestamp_seconds{set=\"resources\"} ";
+            shown(snapshot).iter().find_map(|line| line.strip_prefix(set).map(str::to_owned))
+        };
+        let mut standby = samples::passive();
+        assert_eq!(told(&standby).as_deref(), Some("1795195800"));
+        standby.sync.restored = None;
+        assert_eq!(told(&standby), None, "after a restart: there is something, not yet compared");
+        standby.sync.last_success_at = None;
+        assert_eq!(told(&standby).as_deref(), Some("0"), "never");
+    }
+
+    #[test]
     fn what_is_paused_has_no_deadline() {
         let pause = |until| {
             let reason = "maintenance".to_owned();
@@ -424,6 +479,8 @@ mod tests {
         metrics.backup_phase(Phase::List, 0.02);
         metrics.storage_observer()("create", "4xx", 0.004);
         metrics.kube_observer()("list", "2xx", 0.1);
+        metrics.kube_observer()("list", THROTTLED, 0.1);
+        metrics.restore_took(Restoring::Sync, 0.3);
         metrics.role_changed(Role::Primary);
         metrics.retired(3);
         count("understudy_retention_deleted_backups_total 3");
@@ -433,6 +490,9 @@ mod tests {
         count("understudy_backup_duration_seconds_bucket{phase=\"list\",le=\"0.05\"} 1");
         count("understudy_storage_requests_total{code=\"4xx\",operation=\"create\"} 1");
         count("understudy_kube_requests_total{code=\"2xx\",verb=\"list\"} 1");
+        count("understudy_kube_throttled_total 1");
+        count("understudy_restore_duration_seconds_count{operation=\"sync\"} 1");
+        count("understudy_restore_duration_seconds_count{operation=\"promotion\"} 0");
         count("understudy_role_changes_total{role=\"primary\"} 1");
     }
 }

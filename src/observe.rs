@@ -6,9 +6,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Takes what was done (a verb of a closed set), the class of the answer (`2xx` … `5xx`, or `error`
-/// when there was none) and the seconds it took.
+/// Takes what was done (a verb of a closed set), the class of the answer (`2xx` … `5xx`, [`THROTTLED`],
+/// or `error` when there was none) and the seconds it took.
 pub type Observer = Arc<dyn Fn(&'static str, &'static str, f64) + Send + Sync>;
+
+/// The server had too much to do: a class of its own, for it says nothing against the request.
+pub const THROTTLED: &str = "429";
 
 /// For callers without metrics, such as a command that runs once.
 pub fn nobody() -> Observer {
@@ -35,6 +38,7 @@ impl Observation {
             100..=199 => "1xx",
             200..=299 => "2xx",
             300..=399 => "3xx",
+            429 => THROTTLED,
             400..=499 => "4xx",
             500..=599 => "5xx",
             _ => "error",
@@ -65,6 +69,7 @@ mod tests {
             (Some(200), "2xx"),
             (Some(307), "3xx"),
             (Some(412), "4xx"),
+            (Some(429), "429"),
             (Some(503), "5xx"),
             (Some(0), "error"),
             (None, "error"),

@@ -18,7 +18,7 @@ use crate::http::AppState;
 use crate::kube_status::ask::Answer;
 use crate::kube_status::publisher::Outcome as Published;
 use crate::kube_status::{Hub, HubStatus};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Restoring};
 use crate::object::Digest;
 use crate::repository::chain::{Backup, View};
 use crate::repository::layout::Mark;
@@ -48,9 +48,20 @@ pub(super) fn router(settings: &Settings, board: &Board, metrics: &Arc<Metrics>)
 }
 
 /// What the `Hub` resource remembers from before this start.
-pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str, verify_every: Duration) {
+pub(super) fn remember(
+    board: &Board,
+    metrics: &Metrics,
+    hub: &Hub,
+    hub_uid: &str,
+    verify_every: Duration,
+) {
     let before = hub.status.clone().unwrap_or_default();
-    let verify = before.snapshot().map(|known| known.verify).unwrap_or_default();
+    let known =
+        before.snapshot().map(|known| (known.backup, known.sync, known.verify, known.promotion));
+    let (backup, sync, verify, ended) = known.unwrap_or_default();
+    if backup.running_since.is_some() {
+        metrics.backup_run(Outcome::Failed);
+    }
     let HubStatus { epoch, watermark, promotion, handover, pause, answers, .. } = before;
     let promotion = promotion.unwrap_or_default();
     board.update(|s| {
@@ -60,6 +71,10 @@ pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str, verify_every: Du
         s.answers = answers;
         s.watermark = watermark;
         *s.handover = handover;
+        s.backup.last_attempt_at = backup.last_attempt_at;
+        s.backup.last_outcome = backup.last_outcome;
+        s.backup.last_error = backup.last_error;
+        s.sync.last_success_at = sync.last_success_at;
         s.verify = verify;
         s.verify.starting(verify_every, s.started_at);
         s.promotion.request = promotion.request;
@@ -70,6 +85,7 @@ pub(super) fn remember(board: &Board, hub: &Hub, hub_uid: &str, verify_every: Du
         s.promotion.phase = promotion.phase;
         s.promotion.started_at = promotion.started_at;
         s.promotion.finished_at = promotion.finished_at;
+        s.promotion.outcome = ended.outcome;
         s.promotion.base = promotion.backup;
         s.promotion.data_loss_seconds = promotion.data_loss_seconds;
         s.promotion.running = s.promotion.request.is_some() && s.promotion.finished_at.is_none();
@@ -145,11 +161,14 @@ pub(super) fn show_view(board: &Board, view: &View, me: &HubId) {
             if known.is_none() || own.at <= crate::clock::now() {
                 s.backup.last_success_at = known.max(Some(own.at));
             }
-            s.backup.last_outcome.get_or_insert(if own.partial.is_empty() {
-                Outcome::Success
-            } else {
-                Outcome::Partial
-            });
+            // What was remembered over a restart may be of an attempt before it.
+            if s.backup.last_attempt_at.is_none_or(|attempt| attempt <= own.at) {
+                let whole = own.partial.is_empty();
+                let outcome = if whole { Outcome::Success } else { Outcome::Partial };
+                s.backup.last_outcome = Some(outcome);
+                s.backup.failed_groups.clone_from(&own.partial);
+                s.backup.last_attempt_at.get_or_insert(own.at);
+            }
         }
     });
 }
@@ -218,6 +237,7 @@ pub(super) fn show_sync(
     log_sync(backup, outcome, &message, changed, failed, seconds);
     shared.metrics.sync_run(outcome);
     if let Ok(Synced::Restored(report)) = result {
+        shared.metrics.restore_took(Restoring::Sync, seconds);
         count_restored(shared, report);
         name_failed(report);
         held::log(shared.board.read().sync.held.as_ref(), report);
@@ -373,13 +393,17 @@ pub(super) async fn answer(shared: &Shared, id: String, outcome: Outcome, messag
     publish_now(shared).await;
 }
 
-/// The control loop turns, and with it the loop of its role.
+/// The control loop turns, and with it the loop of its role; one that went with its role is not stalled.
 pub(super) fn tick(board: &Board) {
     let now = crate::clock::now();
     board.tick("promotion", now);
-    match board.read().role {
-        Some(Role::Primary) => board.tick("backup", now),
-        Some(Role::Passive) => board.tick("sync", now),
-        Some(Role::Promoting | Role::Fenced) | None => {}
-    }
+    board.update(|s| {
+        for (name, role) in [("backup", Role::Primary), ("sync", Role::Passive)] {
+            if s.role == Some(role) {
+                s.loops.insert(name.to_owned(), now);
+            } else {
+                s.loops.remove(name);
+            }
+        }
+    });
 }

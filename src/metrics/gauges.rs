@@ -9,7 +9,6 @@ use crate::status::problem::standbys;
 use crate::status::verdict::standby_ready;
 use crate::status::{BackupSummary, Outcome, Peer, Role, Snapshot, Standby};
 use jiff::Timestamp;
-use prometheus::proto;
 
 /// One metric: its name, its help and its series.
 #[derive(Clone, Debug, PartialEq)]
@@ -208,11 +207,22 @@ fn peers(
         .peers
         .iter()
         .map(|peer| {
-            let role = peer.role.map_or("unknown", Role::name);
+            let role = told_role(snapshot, peer).map_or("unknown", Role::name);
             let labels = vec![("peer", peer.hub.clone()), ("peer_role", role.to_owned())];
             (labels, time(Some(at(peer))))
         })
         .collect()
+}
+
+/// A primary that was superseded counts as fenced: the last heartbeat of a dead one says for ever that it
+/// is primary.
+fn told_role(snapshot: &Snapshot, peer: &Peer) -> Option<Role> {
+    let holds = snapshot.holder.as_ref().is_none_or(|holder| *holder == peer.hub);
+    if holds {
+        peer.role
+    } else {
+        peer.role.map(|role| if role == Role::Primary { Role::Fenced } else { role })
+    }
 }
 
 fn repository(snapshot: &Snapshot) -> Vec<Gauge> {
@@ -431,15 +441,18 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
             "1 if a promotion would be accepted once the primary is silent.",
             flag(standby_ready(snapshot, now)),
         ),
-        many(
+    ];
+    // After a restart the hub is compared with the backup before anything is said about it.
+    if sync.restored.is_some() || sync.last_success_at.is_none() {
+        all.push(many(
             "understudy_restored_backup_timestamp_seconds",
             "Creation time of the data that this standby holds.",
             "set",
             // Activation is held back until a promotion.
             [Set::Credentials, Set::Resources]
                 .map(|set| (set.name(), time(sync.restored.as_ref().map(|held| held.at)))),
-        ),
-    ];
+        ));
+    }
     if sync.rehearsal.last_attempt_at.is_some() {
         all.push(one(
             "understudy_rehearsal_last_success_timestamp_seconds",
@@ -466,32 +479,4 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
         ));
     }
     all
-}
-
-/// As the encoder takes them.
-pub fn families(gauges: &[Gauge]) -> Vec<proto::MetricFamily> {
-    gauges.iter().map(family).collect()
-}
-
-fn family(gauge: &Gauge) -> proto::MetricFamily {
-    let metric = |(labels, value): &(Vec<(&'static str, String)>, f64)| {
-        let pairs = labels.iter().map(|(name, value)| {
-            let mut pair = proto::LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value(value.clone());
-            pair
-        });
-        let mut held = proto::Gauge::default();
-        held.set_value(*value);
-        let mut metric = proto::Metric::default();
-        metric.set_label(pairs.collect());
-        metric.set_gauge(held);
-        metric
-    };
-    let mut family = proto::MetricFamily::default();
-    family.set_name(gauge.name.to_owned());
-    family.set_help(gauge.help.to_owned());
-    family.set_field_type(proto::MetricType::GAUGE);
-    family.set_metric(gauge.series.iter().map(metric).collect());
-    family
 }

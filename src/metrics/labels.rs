@@ -19,6 +19,26 @@ impl Phase {
     }
 }
 
+/// What objects are restored for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restoring {
+    /// What a passive hub may hold.
+    Sync,
+    /// The last catch-up and the activation set.
+    Promotion,
+}
+
+impl Restoring {
+    pub const ALL: [Restoring; 2] = [Restoring::Sync, Restoring::Promotion];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Restoring::Sync => "sync",
+            Restoring::Promotion => "promotion",
+        }
+    }
+}
+
 /// What a restore did with an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {

@@ -24,6 +24,8 @@ struct Tool {
     name: &'static str,
     module: &'static str,
     package: &'static str,
+    /// Build tags.
+    tags: &'static str,
     cold: &'static str,
 }
 
@@ -31,36 +33,64 @@ const ETCD: Tool = Tool {
     name: "etcd",
     module: "cluster",
     package: "go.etcd.io/etcd/server/v3",
+    tags: "",
     cold: "about 1 minute",
 };
 const APISERVER: Tool = Tool {
     name: "kube-apiserver",
     module: "cluster",
     package: "k8s.io/kubernetes/cmd/kube-apiserver",
+    tags: "",
     cold: "about 4 minutes",
 };
 const CONTROLLERS: Tool = Tool {
     name: "kube-controller-manager",
     module: "cluster",
     package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+    tags: "",
     cold: "about 1 minute",
 };
 const MINIO: Tool = Tool {
     name: "minio",
     module: "s3",
     package: "github.com/minio/minio",
+    tags: "",
     cold: "about 3 minutes",
+};
+
+/// Without the discovery of targets in clouds, which is most of both programs and none of what is tested.
+const PLAIN: &str = "remove_all_sd";
+const PROMTOOL: Tool = Tool {
+    name: "promtool",
+    module: "charts",
+    package: "github.com/prometheus/prometheus/cmd/promtool",
+    tags: PLAIN,
+    cold: "about 3 minutes",
+};
+const PROMETHEUS: Tool = Tool {
+    name: "prometheus",
+    module: "charts",
+    package: "github.com/prometheus/prometheus/cmd/prometheus",
+    tags: PLAIN,
+    cold: "about 1 minute after promtool",
 };
 
 /// What docs/format.md reads a backup with: `age` as its author builds it, `jq` in Go, and of `zstd` a
 /// small program over its decoder in Go. None shares code with what wrote the backup.
 const STOCK: [Tool; 3] = [
-    Tool { name: "age", module: "stock", package: "filippo.io/age/cmd/age", cold: "seconds" },
-    Tool { name: "zstd", module: "stock", package: "./zstd", cold: "seconds" },
+    Tool {
+        name: "age",
+        module: "stock",
+        package: "filippo.io/age/cmd/age",
+        tags: "",
+        cold: "seconds",
+    },
+    Tool { name: "zstd", module: "stock", package: "./zstd", tags: "", cold: "seconds" },
     Tool {
         name: "jq",
         module: "stock",
         package: "github.com/itchyny/gojq/cmd/gojq",
+        tags: "",
         cold: "seconds",
     },
 ];
@@ -84,6 +114,16 @@ pub async fn cluster() -> Result<Cluster> {
 
 pub async fn minio() -> Result<PathBuf> {
     find_or_build(&MINIO).await
+}
+
+pub async fn promtool() -> Result<PathBuf> {
+    find_or_build(&PROMTOOL).await
+}
+
+/// After promtool, with which it shares most of what is compiled: two builds at once would do that twice.
+pub async fn prometheus() -> Result<PathBuf> {
+    promtool().await?;
+    find_or_build(&PROMETHEUS).await
 }
 
 /// The paths of `age`, `zstd` and `jq`.
@@ -128,6 +168,7 @@ fn cache_folder(tool: &Tool, module: &Path) -> Result<PathBuf> {
         .ok_or("neither XDG_CACHE_HOME nor HOME is set")?;
     let mut text = std::fs::read(module.join("go.mod"))?;
     text.extend(std::fs::read(module.join("go.sum"))?);
+    text.extend(tool.tags.as_bytes());
     if let Some(own) = tool.package.strip_prefix("./") {
         text.extend(std::fs::read(module.join(own).join("main.go"))?);
     }
@@ -154,6 +195,7 @@ async fn build(tool: &Tool, module: &Path, folder: &Path) -> Result<()> {
         .current_dir(module)
         .args(["build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags"])
         .arg(ldflags(module))
+        .args(["-tags", tool.tags])
         .arg("-o")
         .arg(&unfinished)
         .arg(tool.package)
@@ -191,7 +233,7 @@ fn check_go(module: &Path) -> Result<()> {
         Err(error) => format!("`go` cannot be started: {error}"),
     };
     let wanted = go_mod_value(module, "go ")?;
-    let servers = [&ETCD, &APISERVER, &CONTROLLERS, &MINIO];
+    let servers = [&ETCD, &APISERVER, &CONTROLLERS, &MINIO, &PROMTOOL, &PROMETHEUS];
     let names: Vec<_> = servers.into_iter().chain(&STOCK).map(|tool| tool.name).collect();
     Err(format!(
         "the test servers are built with Go {wanted} or newer, and {problem}\n\

@@ -4,6 +4,7 @@ mod actors;
 mod canary;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod promtool;
 mod scene;
 mod stage;
 mod world;
@@ -33,6 +34,7 @@ mod junk_is_passed_by;
 mod key_rotation;
 mod levels_stay_few;
 mod lost_answers;
+mod metrics_reference;
 mod no_change_writes_nothing;
 mod one_object_back;
 mod owner_references;

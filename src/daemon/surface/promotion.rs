@@ -3,6 +3,7 @@
 use super::super::Shared;
 use super::{count_restored, name_failed, publish_now};
 use crate::kube_status::ask::Answer;
+use crate::metrics::Restoring;
 use crate::promotion::machine::{Request, Trigger};
 use crate::repository::chain::{Backup, View};
 use crate::restore::{Done, Report};
@@ -76,6 +77,7 @@ pub(in crate::daemon) fn show_activated(
     at: Timestamp,
     seconds: f64,
 ) {
+    shared.metrics.restore_took(Restoring::Promotion, seconds);
     count_restored(shared, report);
     name_failed(report);
     let failed = report.count(Done::Failed) as u64;

@@ -1,0 +1,26 @@
+//! Runs `promtool`, the judge of what Prometheus reads: metrics, alert rules and their tests.
+
+use crate::harness::{Result, tools};
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Standard output and error of a run that succeeded; else the error.
+pub(crate) async fn promtool(folder: &Path, arguments: &[&str], input: &str) -> Result<String> {
+    let mut child = Command::new(tools::promtool().await?)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // Dropped at once, so that it reads an end.
+    child.stdin.take().ok_or("no standard input")?.write_all(input.as_bytes())?;
+    let output = child.wait_with_output()?;
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    Err(format!("promtool {}: {}\n{text}", arguments.join(" "), output.status).into())
+}
