@@ -9,6 +9,7 @@ mod scene;
 mod stage;
 mod world;
 
+mod alerts;
 mod annotation_promotes;
 mod api_faults;
 mod backup_pause;

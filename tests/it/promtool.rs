@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Standard output and error of a run that succeeded; else the error.
-pub(crate) async fn promtool(folder: &Path, arguments: &[&str], input: &str) -> Result<String> {
+/// An error with all it said, unless it found everything in order.
+pub(crate) async fn promtool(folder: &Path, arguments: &[&str], input: &str) -> Result<()> {
     let mut child = Command::new(tools::promtool().await?)
         .args(arguments)
         .current_dir(folder)
@@ -17,10 +17,10 @@ pub(crate) async fn promtool(folder: &Path, arguments: &[&str], input: &str) -> 
     // Dropped at once, so that it reads an end.
     child.stdin.take().ok_or("no standard input")?.write_all(input.as_bytes())?;
     let output = child.wait_with_output()?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
     if output.status.success() {
-        return Ok(text);
+        return Ok(());
     }
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
     Err(format!("promtool {}: {}\n{text}", arguments.join(" "), output.status).into())
 }
