@@ -43,7 +43,7 @@ fn alerts() -> Vec<Value> {
 }
 
 /// The names in the tables of docs/reference/metrics.md, which a test compares with running daemons.
-fn documented() -> BTreeSet<String> {
+pub(super) fn documented() -> BTreeSet<String> {
     let text = read("docs/reference/metrics.md");
     let cells = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
     let ours = cells.filter(|name| name.starts_with("understudy_") || name.starts_with("process_"));
@@ -51,7 +51,7 @@ fn documented() -> BTreeSet<String> {
 }
 
 /// What looks like a metric or a recorded series of ours in an expression.
-fn metrics(expression: &str) -> BTreeSet<&str> {
+pub(super) fn metrics(expression: &str) -> BTreeSet<&str> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
     words
         .filter(|word| {
@@ -61,7 +61,7 @@ fn metrics(expression: &str) -> BTreeSet<&str> {
 }
 
 /// The metrics in an expression that no daemon shows.
-fn unknown(expression: &str, known: &BTreeSet<String>) -> Vec<String> {
+pub(super) fn unknown(expression: &str, known: &BTreeSet<String>) -> Vec<String> {
     let family = |name: &str| {
         ["_bucket", "_sum", "_count"]
             .iter()
