@@ -25,6 +25,7 @@ pub mod oracle;
 pub mod pair;
 pub mod ports;
 pub mod process;
+pub mod prometheus;
 pub mod quiet;
 pub mod s3;
 pub mod scratch;

@@ -36,6 +36,7 @@ mod key_rotation;
 mod levels_stay_few;
 mod lost_answers;
 mod metrics_reference;
+mod monitoring;
 mod no_change_writes_nothing;
 mod one_object_back;
 mod owner_references;
