@@ -155,6 +155,30 @@ fn every_alert_fires_in_a_unit_test_and_is_quiet_in_one() {
     check("an alert has a test in which it fires and one in which it does not", &violations);
 }
 
+#[test]
+fn what_is_written_about_alerts_names_those_there_are() {
+    let alerts = alerts();
+    let names: BTreeSet<_> = alerts.iter().map(|alert| text(&alert["alert"])).collect();
+    let (mut violations, mut found) = (vec![], 0);
+    let pages = files("docs/runbooks", ".md").into_iter();
+    for page in pages.chain(files("docs", "alerts.md")) {
+        // With a dot behind it, it may be the beginning of several.
+        for word in page.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.') {
+            let name = word.trim_end_matches(".md").trim_end_matches('.');
+            if name.len() > "Understudy".len() && name.starts_with("Understudy") {
+                found += 1;
+                let begins =
+                    word.ends_with('.') && names.iter().any(|known| known.starts_with(name));
+                if !names.contains(name) && !begins {
+                    violations.push(format!("{}: {name}", page.path));
+                }
+            }
+        }
+    }
+    assert!(found > 60, "only {found} names were found");
+    check("a name of an alert in the documentation is one", &violations);
+}
+
 /// The commands in the `sh` blocks of a page.
 fn commands(text: &str) -> Vec<&str> {
     let blocks = text.split("```sh\n").skip(1).filter_map(|block| block.split("```").next());
