@@ -325,6 +325,9 @@ mod tests {
         let expected = [
             "config_last_reload_success_timestamp_seconds 1795189032",
             "config_last_reload_successful 1",
+            "drill_deadline_timestamp_seconds 1802713032",
+            "drill_last_duration_seconds 252.4",
+            "drill_last_success_timestamp_seconds 1794159432",
             "epoch 7",
             hub,
             "loop_last_tick_timestamp_seconds{loop=\"backup\"} 1795196229",
@@ -394,6 +397,11 @@ mod tests {
         assert!(!has(&samples::fenced(), "standby_ready"));
         assert!(has(&samples::primary(), "verify_deadline"));
         assert!(!has(&samples::fenced(), "verify_deadline"));
+        let mut promoted = samples::passive();
+        promoted.role = Some(Role::Primary);
+        assert!(has(&promoted, "drill_last_success") && !has(&promoted, "drill_deadline"));
+        promoted.drill.known = false;
+        assert!(!has(&promoted, "drill_last_success"));
         assert!(has(&samples::promoting(), "promotion_running 1"));
     }
 

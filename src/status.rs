@@ -10,6 +10,7 @@
 
 mod board;
 pub mod conditions;
+pub mod drill;
 pub mod handover;
 pub mod held;
 mod newest;
@@ -26,6 +27,7 @@ pub mod verification;
 pub mod words;
 
 pub use board::Board;
+pub use drill::DrillFacts;
 pub use rehearsal::RehearsalFacts;
 pub use verification::VerifyFacts;
 
@@ -119,6 +121,8 @@ pub struct Snapshot {
     pub sync: SyncFacts,
     #[serde(default)]
     pub verify: VerifyFacts,
+    #[serde(default)]
+    pub drill: Box<DrillFacts>,
     pub peers: Vec<Peer>,
     pub promotion: PromotionFacts,
     #[serde(default)]
@@ -190,6 +194,7 @@ impl Snapshot {
             sweep: SweepFacts::default(),
             sync: SyncFacts::default(),
             verify: VerifyFacts::default(),
+            drill: Box::default(),
             peers: Vec::new(),
             promotion: PromotionFacts::default(),
             handover: Box::default(),
@@ -526,7 +531,7 @@ impl Check {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Run {
-    /// `backup`, `sync`, `verify`, `promotion`
+    /// `backup`, `sync`, `verify`, `drill`, `promotion`
     pub what: String,
     pub at: Timestamp,
     pub seconds: f64,

@@ -35,6 +35,19 @@ pub(super) async fn ask_because(
     reason: Option<String>,
     patience: Option<Duration>,
 ) -> Result<(), Failure> {
+    match answered(global, verb, reason, patience).await? {
+        Some(answer) => told(answer, global.output),
+        None => Ok(()),
+    }
+}
+
+/// The answer, whatever it says. None: nobody waits for it.
+pub(super) async fn answered(
+    global: &Global,
+    verb: Verb,
+    reason: Option<String>,
+    patience: Option<Duration>,
+) -> Result<Option<Answer>, Failure> {
     let settings = run::settings(global)?;
     let client = run::client(global).await?;
     let id = format!("{:032x}", crate::clock::random());
@@ -44,7 +57,7 @@ pub(super) async fn ask_because(
     place(&client, namespace, name, ask::REQUEST, &text).await?;
     let Some(patience) = patience else {
         println!("asked {name}");
-        return Ok(());
+        return Ok(None);
     };
     let answer = async {
         loop {
@@ -62,7 +75,7 @@ pub(super) async fn ask_because(
         let message = format!("{name} has not answered within {patience}; it may still do it");
         return Err(Failure::new(Code::TimedOut, message).with_hint("understudy status"));
     };
-    told(answer?, global.output)
+    answer.map(Some)
 }
 
 /// Two commands at once are two requests: the second waits until the first was taken.
@@ -87,16 +100,21 @@ pub(super) async fn place(
 }
 
 fn told(answer: Answer, output: Output) -> Result<(), Failure> {
-    let code = match &*answer.outcome {
-        "success" => {
-            return show(match output {
-                Output::Table => Ok(format!("{}\n", answer.message)),
-                Output::Json => render::envelope("Answer", &answer),
-            });
-        }
-        "partial" => Code::Partial,
-        "refused" => Code::Refused,
-        _ => Code::Failed,
-    };
-    Err(Failure { hint: answer.hint, ..Failure::new(code, answer.message) })
+    match ended(&answer) {
+        None => show(match output {
+            Output::Table => Ok(format!("{}\n", answer.message)),
+            Output::Json => render::envelope("Answer", &answer),
+        }),
+        Some(code) => Err(Failure { hint: answer.hint, ..Failure::new(code, answer.message) }),
+    }
+}
+
+/// None: it was done.
+pub(super) fn ended(answer: &Answer) -> Option<Code> {
+    match &*answer.outcome {
+        "success" => None,
+        "partial" => Some(Code::Partial),
+        "refused" => Some(Code::Refused),
+        _ => Some(Code::Failed),
+    }
 }

@@ -9,6 +9,7 @@ mod confirm;
 mod demote;
 pub mod describe;
 mod diff;
+mod drill;
 mod dry_run;
 pub mod exit;
 mod explain;
@@ -29,6 +30,7 @@ pub mod render;
 pub mod render_backup;
 mod render_check;
 mod render_diff;
+pub mod render_drill;
 mod render_explain;
 pub mod render_keys;
 pub mod render_object;
@@ -37,6 +39,7 @@ pub mod render_promote;
 pub mod render_storage;
 mod render_survey;
 pub mod render_sweep;
+mod report;
 mod restore;
 pub mod run;
 pub mod status;
@@ -133,6 +136,8 @@ enum Verb {
     Sync(pause::Sync),
     /// Make this passive hub the primary; what must hold is shown first
     Promote(promote::Promote),
+    /// Rehearse a promotion on this passive hub, which changes nothing on it
+    Drill(drill::Drill),
     /// Hand over to the other hub, on the primary: a last backup, and from then on none
     Demote(demote::Demote),
     /// Let a fenced hub follow the one that was promoted; shows first what that changes on it
@@ -351,6 +356,7 @@ impl Verb {
             Verb::Sync(verb) => pause::sync(global, verb).await,
             Verb::Restore(restore) => restore::restore(global, restore).await,
             Verb::Promote(how) => Box::pin(promote::promote(global, how)).await,
+            Verb::Drill(how) => drill::drill(global, how).await,
             Verb::Demote(demote) => demote::demote(global, demote).await,
             Verb::Rejoin(rejoin) => Box::pin(rejoin::rejoin(global, rejoin)).await,
             Verb::Switchover(how) => Box::pin(switchover::switchover(global, how)).await,

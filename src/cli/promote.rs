@@ -7,6 +7,7 @@ use super::ask::{LOOK, place};
 use super::exit::{Code, Failure};
 use super::render::Output;
 use super::render_promote::{self, Demands, Preview, Refusal};
+use super::report::{is_new, keep};
 use super::status::Seen;
 use super::stored::show;
 use super::{Global, confirm, run};
@@ -15,7 +16,6 @@ use crate::kube_status::request::{Named, Order, PROMOTE};
 use crate::kube_status::{self, Hub};
 use crate::status::{Guards, Role, Snapshot};
 use clap::Args;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,10 +75,7 @@ pub(super) async fn promote(global: &Global, how: Promote) -> Result<(), Failure
         return Err(Failure::new(Code::Refused, message)
             .with_hint("use the configuration and the context of the hub that shall be promoted"));
     }
-    if let Some(report) = how.report.as_ref().filter(|report| report.exists()) {
-        let message = format!("{} exists already", report.display());
-        return Err(Failure::new(Code::Usage, message));
-    }
+    is_new(how.report.as_ref())?;
     let Seen { snapshot, reported_at, .. } = run::seen(global).await?;
     let client = run::client(global).await?;
     let running = snapshot.promotion.request.clone().filter(|_| snapshot.promotion.running);
@@ -174,17 +171,6 @@ fn ask_for_name(
         return Ok(());
     }
     Err(confirm::refused("not confirmed, nothing was asked", command))
-}
-
-fn keep(path: &std::path::Path, text: Result<String, serde_json::Error>) -> Result<(), Failure> {
-    let written = text.map_err(std::io::Error::other).and_then(|text| {
-        let mut file = std::fs::File::create_new(path)?;
-        file.write_all(text.as_bytes())
-    });
-    written.map_err(|error| {
-        let message = format!("failed to write the report {}: {error}", path.display());
-        Failure::new(Code::Failed, message)
-    })
 }
 
 fn say(global: &Global, line: &str) {

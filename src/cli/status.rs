@@ -306,7 +306,14 @@ fn next(snapshot: &Snapshot, now: Timestamp) -> String {
         Some(pause) => Some(format!("{what} {}", pause.sentence(now))),
         None => due(what, at),
     };
-    let next = [first, due("verify", snapshot.verify.next_run_at)];
+    let drill = match snapshot.role {
+        Some(Role::Passive) if snapshot.drill.running_since.is_some() => {
+            Some("a drill runs".to_owned())
+        }
+        Some(Role::Passive) => due("drill", snapshot.drill.next_run_at),
+        _ => None,
+    };
+    let next = [first, due("verify", snapshot.verify.next_run_at), drill];
     next.into_iter().flatten().collect::<Vec<_>>().join(" · ")
 }
 
@@ -332,6 +339,7 @@ hub eu-2   PASSIVE  epoch 7  (configured passive)          pair eu-hubs, seen fr
   READY TO TAKE OVER.
   Primary eu-1 is alive (41s ago), so promotion would be refused unless forced.
   If promoted now you would lose at most the changes since 17:30Z (7m).  RPO 1h: met.
+  Last drill 4m12s, 12 days ago (RTO 15m).
 
 SET          NEWEST IN STORAGE   ON THIS HUB         DATA AGE  OBJECTS  LAST SYNC
 credentials  20261120-173000-42  20261120-173000-42  7m         29,387  changed, 2m ago
@@ -341,7 +349,7 @@ activation   20261120-173000-42  held back           7m         51,422  restored
 storage   s3://hub-dr/eu-hubs/  ok 38ms, clock skew 0.1s, 48 backups, since 2026-10-22 17:37Z, last verify 6h ago
 keys      2 known, newest backup opens
 rehearsal 51,422 objects tried, none was refused, 2m ago
-next      sync in 2m50s · verify in 18h
+next      sync in 2m50s · verify in 18h · drill in 78d
 "
         );
     }

@@ -186,6 +186,8 @@ pub(super) struct Objectives {
     pub rto: Time,
     /// How often the daemon reads the stored backups again.
     pub verify_every: Time,
+    /// How often a passive hub rehearses its promotion.
+    pub drill_every: Time,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -250,7 +250,6 @@ mod tests {
             "http: {auth: none}",
             "http: {tls: {}}",
             "schedule: {missedRun: once}",
-            "objectives: {drillEvery: 90d}",
             "conflict: []",
             "recreate: []",
             "transforms: []",

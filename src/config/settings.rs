@@ -190,6 +190,8 @@ pub struct Objectives {
     pub rto: Duration,
     /// How often the stored backups are read again.
     pub verify_every: Duration,
+    /// How often a passive hub rehearses its promotion.
+    pub drill_every: Duration,
 }
 
 #[derive(Clone, Debug)]

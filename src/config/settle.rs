@@ -413,11 +413,12 @@ impl Notes<'_> {
     }
 
     fn objectives(&mut self, written: file::Objectives) -> Objectives {
-        let file::Objectives { rpo, rto, verify_every } = written;
+        let file::Objectives { rpo, rto, verify_every, drill_every } = written;
         Objectives {
             rpo: self.time("objectives.rpo", rpo, Duration::from_hours(1)),
             rto: self.time("objectives.rto", rto, Duration::from_mins(15)),
             verify_every: self.time("objectives.verifyEvery", verify_every, DAY),
+            drill_every: self.time("objectives.drillEvery", drill_every, DAY * 90),
         }
     }
 

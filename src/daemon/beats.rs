@@ -5,6 +5,7 @@
 
 use super::Shared;
 use crate::repository::Repository;
+use crate::repository::drill::Drills;
 use crate::repository::layout::{BEATS, RECORD_LIMIT, beat_key};
 use crate::repository::record::{self, Beat, BeatError, HubId};
 use crate::repository::storage::StorageError;
@@ -124,6 +125,7 @@ pub(super) async fn run(shared: Shared, hub_uid: String, stop: CancellationToken
         // A first beat with the wrong role would stand there for ever if this process died right after
         // it. A hub that does not find its role beats all the same.
         let _ = tokio::time::timeout(shared.settings.hub.heartbeat, role_is_known(&shared)).await;
+        recover_drills(&shared, &repository, &own).await;
         loop {
             counter += 1;
             let beat = beat(&shared, &repository, &own, &run, counter);
@@ -139,6 +141,34 @@ pub(super) async fn run(shared: Shared, hub_uid: String, stop: CancellationToken
         }
     };
     stop.run_until_cancelled(work).await;
+}
+
+/// The heartbeat of an earlier process is the record of its drills: it is read before it is written over,
+/// however long that takes.
+async fn recover_drills(shared: &Shared, repository: &Repository, own: &HubId) {
+    loop {
+        match own_drills(repository, own).await {
+            Ok(drills) => {
+                let every = shared.settings.objectives.drill_every;
+                return shared.board.update(|s| s.drill.recovered(drills, every, s.started_at));
+            }
+            Err(error) => {
+                tracing::debug!(error = retry::chain(&error), "failed to read the own heartbeat");
+                tokio::time::sleep(shared.settings.hub.heartbeat).await;
+            }
+        }
+    }
+}
+
+/// None: nothing of this very hub that can be read.
+async fn own_drills(repository: &Repository, own: &HubId) -> Result<Option<Drills>, StorageError> {
+    let stored = match repository.storage.get(&beat_key(&own.name), RECORD_LIMIT).await {
+        Ok(Some(stored)) => stored,
+        Ok(None) | Err(StorageError::TooLarge { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let beat = record::decode_beat(&stored.bytes, &repository.id, &repository.keys).ok();
+    Ok(beat.filter(|beat| beat.hub == *own).and_then(|beat| beat.drills))
 }
 
 async fn role_is_known(shared: &Shared) {
@@ -168,6 +198,7 @@ fn beat(shared: &Shared, repository: &Repository, own: &HubId, run: &str, counte
         interval_seconds: shared.settings.hub.heartbeat.as_secs_f64(),
         backup: backup.map(|backup| backup.id.clone()),
         ready: verdict::standby_ready(&snapshot, now),
+        drills: snapshot.drill.stored(),
         at: now,
     }
 }

@@ -5,6 +5,7 @@
 //! nothing.
 
 mod demote;
+mod drill;
 mod look;
 mod orders;
 mod pause;
@@ -153,6 +154,7 @@ impl Control {
                 }
             }
             Nudge::Promote(PromotionAsked { trigger, forced, named, guards }) => {
+                self.end_drill();
                 let named = named.map(|named| (named.id, named.expected_epoch));
                 let (id, expected_epoch) = named.unwrap_or_else(|| {
                     let id = format!("{:032x}", crate::clock::random());
@@ -335,8 +337,11 @@ impl Control {
         self.timing.look_at_newest(&opened.repository, &backup).await;
         let now = crate::clock::monotonic();
         let promoting = self.request.is_some();
-        if self.work.is_some() || !self.timing.sync_is_due(backup.mark.slot, promoting, now) {
+        if self.work.is_some() {
             return Next::Rest;
+        }
+        if !self.timing.sync_is_due(backup.mark.slot, promoting, now) {
+            return self.drill(backup);
         }
         self.timing.sync_begins(backup.mark.slot, now);
         let cancel = self.stop.child_token();
@@ -362,10 +367,7 @@ impl Control {
         future: impl Future<Output = JobResult> + Send + 'static,
     ) -> Next {
         tracing::debug!(job = job.name(), "begins");
-        let answers = match job {
-            Job::Backup | Job::Sync => std::mem::take(&mut self.asked),
-            Job::Activation | Job::Probe => vec![],
-        };
+        let answers = self.answered_by(job);
         self.work = Some(Work { job, answers, handle: self.tasks.spawn(future), cancel });
         Next::Rest
     }

@@ -4,10 +4,12 @@
 //! the board what happened. What it decides for the roles, it decides in the journal.
 
 mod claim;
+mod drill;
 mod due;
 mod sweep;
 mod timing;
 
+pub(super) use drill::drill;
 pub(super) use sweep::sweep;
 pub(super) use timing::Timing;
 
@@ -44,6 +46,7 @@ pub(super) enum Job {
     Sync,
     Activation,
     Probe,
+    Drill,
 }
 
 impl Job {
@@ -53,6 +56,7 @@ impl Job {
             Job::Sync => "sync",
             Job::Activation => "activation",
             Job::Probe => "probe",
+            Job::Drill => "drill",
         }
     }
 }

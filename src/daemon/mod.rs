@@ -166,7 +166,7 @@ pub async fn run(settings: Settings, place: Place, signals: Signals) -> Result<(
         let found = find_hub(&client, &place.namespace, &settings.hub.name, &board);
         let Some(found) = stop.run_until_cancelled(found).await else { return Ok(()) };
         let (hub, uid) = found?;
-        surface::remember(&board, &metrics, &hub, &uid, settings.objectives.verify_every);
+        surface::remember(&board, &metrics, &hub, &uid, &settings.objectives);
         let (events, deliver) = kube_status::events::events(client.clone(), &hub);
         tasks.spawn(deliver);
         let (namespace, name) = (place.namespace.clone(), settings.hub.name.clone());

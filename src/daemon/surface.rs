@@ -13,7 +13,7 @@ pub(super) use promotion::{
 
 use super::Shared;
 use super::jobs::{Timing, action_of};
-use crate::config::settings::Settings;
+use crate::config::settings::{Objectives, Settings};
 use crate::http::AppState;
 use crate::kube_status::ask::Answer;
 use crate::kube_status::publisher::Outcome as Published;
@@ -53,12 +53,13 @@ pub(super) fn remember(
     metrics: &Metrics,
     hub: &Hub,
     hub_uid: &str,
-    verify_every: Duration,
+    objectives: &Objectives,
 ) {
     let before = hub.status.clone().unwrap_or_default();
-    let known =
-        before.snapshot().map(|known| (known.backup, known.sync, known.verify, known.promotion));
-    let (backup, sync, verify, ended) = known.unwrap_or_default();
+    let known = before
+        .snapshot()
+        .map(|known| (known.backup, known.sync, known.verify, known.drill, known.promotion));
+    let (backup, sync, verify, drill, ended) = known.unwrap_or_default();
     if backup.running_since.is_some() {
         metrics.backup_run(Outcome::Failed);
     }
@@ -76,7 +77,9 @@ pub(super) fn remember(
         s.backup.last_error = backup.last_error;
         s.sync.last_success_at = sync.last_success_at;
         s.verify = verify;
-        s.verify.starting(verify_every, s.started_at);
+        s.verify.starting(objectives.verify_every, s.started_at);
+        s.drill = drill;
+        s.drill.starting(objectives.drill_every, s.started_at);
         s.promotion.request = promotion.request;
         s.promotion.expected_epoch = promotion.expected_epoch;
         s.promotion.trigger = promotion.trigger;
@@ -354,6 +357,7 @@ pub(super) fn job_ended(board: &Board) {
     board.update(|s| {
         s.backup.running_since = None;
         s.sync.running_since = None;
+        s.drill.running_since = None;
     });
 }
 

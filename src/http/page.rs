@@ -5,10 +5,11 @@
 //! it can be read in the dark, on paper and without colours. Everything is escaped by the template.
 
 use crate::object::Set;
+use crate::status::drill::told;
 use crate::status::problem::{Problem, Severity, promote_command};
 use crate::status::verdict::{Level, verdict};
 use crate::status::words::{age_of, bytes, count, full, moment, span_of, until};
-use crate::status::{Check, Outcome, PRIMARY_SILENT, RehearsalFacts, Role, Snapshot};
+use crate::status::{Check, DrillFacts, Outcome, PRIMARY_SILENT, RehearsalFacts, Role, Snapshot};
 use jiff::Timestamp;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -412,7 +413,7 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Markup {
                         Some(Role::Passive) => {
                             dt { "Next sync" } dd { (next(snapshot.sync.next_run_at, now)) (paused(snapshot, now)) }
                             dt { "Due by" } dd { (snapshot.sync.deadline_at.map_or("–".to_owned(), full)) }
-                            dt { "Activation set" } dd { (rehearsed(&snapshot.sync.rehearsal, now)) }
+                            (tried(snapshot, now))
                         },
                         Some(Role::Promoting | Role::Fenced) | None => {},
                     }
@@ -426,9 +427,29 @@ fn surroundings(snapshot: &Snapshot, now: Timestamp) -> Markup {
     }
 }
 
+/// What of a promotion was tried here.
+fn tried(snapshot: &Snapshot, now: Timestamp) -> Markup {
+    html! {
+        dt { "Activation set" } dd { (rehearsed(&snapshot.sync.rehearsal, now)) }
+        dt { "Next drill" } dd { (drill(&snapshot.drill, now)) }
+    }
+}
+
 fn rehearsed(facts: &RehearsalFacts, now: Timestamp) -> String {
     let ago = facts.last_attempt_at.map(|at| format!(", {} ago", age_of(at, now)));
     format!("{}{}", facts.sentence(), ago.unwrap_or_default())
+}
+
+/// What the last one found stands in the verdict, and what to do beside it.
+fn drill(facts: &DrillFacts, now: Timestamp) -> Markup {
+    html! {
+        @match facts.running_since {
+            Some(at) => { "runs since " (moment(at, now)) },
+            None => (next(facts.next_run_at, now)),
+        }
+        @if let Some(last) = &facts.last { small { "last: " (told(last)) } }
+        @if let Some(why) = &facts.broken_off { small { (why) } }
+    }
 }
 
 fn verified(snapshot: &Snapshot, now: Timestamp) -> Markup {

@@ -61,6 +61,8 @@ pub enum Verb {
         /// Only tell what would be done.
         dry_run: bool,
     },
+    /// A passive hub rehearses its promotion.
+    Drill,
     /// A fenced hub follows the hub that superseded it.
     Rejoin,
     /// A passive hub follows the primary once, now.
@@ -89,7 +91,8 @@ impl Verb {
             | Self::BackupAck { .. }
             | Self::KeyRotate { .. }
             | Self::Demote { .. } => true,
-            Self::Rejoin
+            Self::Drill
+            | Self::Rejoin
             | Self::SyncNow
             | Self::SyncPause { .. }
             | Self::SyncResume
@@ -213,6 +216,7 @@ mod tests {
         );
         assert_eq!(check(Some(r#"{"id":"x","verb":"demote"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"rejoin"}"#)), Some(true));
+        assert_eq!(check(Some(r#"{"id":"x","verb":"drill"}"#)), Some(true));
         assert_eq!(check(Some(r#"{"id":"x","verb":"format-disk"}"#)), Some(false));
         assert_eq!(check(Some(r#"{"id":"x","verb":"backup-run","more":1}"#)), Some(false));
         assert_eq!(check(Some("yes")), Some(false));

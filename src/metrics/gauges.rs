@@ -3,6 +3,8 @@
 //! A series stands here as soon as its value is known and disappears with its role: a primary has no
 //! sync deadline, a standby no backup deadline. 0 in a timestamp means "never".
 
+mod tried;
+
 use crate::config::settings::InitialRole;
 use crate::object::Set;
 use crate::status::problem::standbys;
@@ -55,6 +57,7 @@ pub fn gauges(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
         all.extend(ownership(snapshot));
         all.extend(repository(snapshot));
         all.extend(promotion(snapshot));
+        all.extend(tried::drill(snapshot));
     }
     match snapshot.role {
         Some(Role::Primary) => all.extend(primary(snapshot)),
@@ -453,18 +456,7 @@ fn passive(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
                 .map(|set| (set.name(), time(sync.restored.as_ref().map(|held| held.at)))),
         ));
     }
-    if sync.rehearsal.last_attempt_at.is_some() {
-        all.push(one(
-            "understudy_rehearsal_last_success_timestamp_seconds",
-            "When the activation set was last tried on this hub and nothing was refused.",
-            time(sync.rehearsal.last_success_at),
-        ));
-        all.push(one(
-            "understudy_rehearsal_failed_objects",
-            "Objects of the activation set that this hub refused in the last rehearsal.",
-            number(sync.rehearsal.failed_objects()),
-        ));
-    }
+    all.extend(tried::rehearsal(&sync.rehearsal));
     let paused = snapshot.pause.is_some();
     all.push(one(
         "understudy_sync_paused",

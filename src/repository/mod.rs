@@ -3,6 +3,7 @@
 pub mod chain;
 pub mod checkpoint;
 pub mod contents;
+pub mod drill;
 pub mod journal;
 pub mod keys;
 pub mod layout;

@@ -3,6 +3,7 @@
 //! A record is one line of JSON, then one line with the MAC over those very bytes: no canonical form
 //! is needed, and `head -1 | jq` reads it. The bytes count, never a re-encoding of them.
 
+use super::drill::Drills;
 use super::keys::{Keys, MacError};
 use super::layout::{Mark, PackName, Repo};
 use crate::object::{Digest, GroupResource, Set};
@@ -336,6 +337,9 @@ pub struct Beat {
     pub backup: Option<String>,
     /// A passive hub that could be promoted.
     pub ready: bool,
+    /// What this hub found in its drills. None: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drills: Option<Drills>,
     pub at: Timestamp,
 }
 
@@ -456,6 +460,7 @@ pub(crate) mod tests {
             interval_seconds: 1.0,
             backup: None,
             ready: false,
+            drills: None,
             at: Timestamp::UNIX_EPOCH,
         };
         let bytes = encode_beat(&beat, &new);

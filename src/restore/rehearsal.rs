@@ -1,10 +1,13 @@
-//! Pure: which objects of the activation set are tried on this hub with a dry run, what cannot be
-//! tried, and what became of it.
+//! Pure: which objects are tried on this hub with a dry run, what cannot be tried, and what became of
+//! it.
 //!
-//! What a promotion would write is what the planner says under a term. Of that only what was not
-//! tried before, by its content, is tried: on a standby that is nearly nothing.
+//! What a promotion would write is what the planner says under a term: the activation set, what was
+//! inert and wakes, and whatever a last catch-up brings. A rehearsal leaves the catch-up to the syncs,
+//! and tries only what was not tried before, by its content: on a standby that is nearly nothing. A
+//! drill tries all of it.
 
 use super::known::{Known, Mark, Restored, Standing};
+use super::order::Class;
 use super::plan::{Desired, Plan, Write, plan};
 use super::policy::Scope;
 use super::report::{ItemError, Report};
@@ -17,6 +20,14 @@ pub const MAX_NAMED: usize = 20;
 
 /// Contents that this hub took in a dry run: of each the first 64 bits of its digest.
 pub type Tried = HashSet<u64>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// The activation set and what wakes.
+    WhatWaits,
+    /// All that a promotion would write now.
+    Everything,
+}
 
 #[derive(Debug, Default)]
 pub struct Rehearsal {
@@ -31,7 +42,7 @@ pub struct Rehearsal {
 }
 
 /// `desired` has the scope of a promotion.
-pub fn rehearsal(desired: &Desired<'_>, before: &Tried) -> Rehearsal {
+pub fn rehearsal(desired: &Desired<'_>, extent: Extent, before: &Tried) -> Rehearsal {
     debug_assert_ne!(desired.scope, Scope::Passive, "a passive run leaves the set out");
     let mut rehearsal = Rehearsal { plan: plan(desired), ..Rehearsal::default() };
     let plan = &mut rehearsal.plan;
@@ -46,7 +57,8 @@ pub fn rehearsal(desired: &Desired<'_>, before: &Tried) -> Rehearsal {
     let mut written = HashSet::new();
     plan.writes.retain(|write| {
         let entry = &desired.contents.entries[&write.key];
-        if entry.set != Set::Activation {
+        let waits = entry.set == Set::Activation || write.stage.class == Class::Wakes;
+        if !waits && extent == Extent::WhatWaits {
             return false;
         }
         written.insert(write.key.clone());
@@ -64,7 +76,7 @@ pub fn rehearsal(desired: &Desired<'_>, before: &Tried) -> Rehearsal {
     });
     let entries = desired.contents.entries.iter();
     for (key, _) in entries.filter(|(key, entry)| {
-        entry.set == Set::Activation
+        (entry.set == Set::Activation || extent == Extent::Everything)
             && !written.contains(*key)
             && desired.kinds.of(key).is_none()
             && desired.policy.refuses(key).is_none()
@@ -111,13 +123,15 @@ fn content(entry: &Entry) -> u64 {
 /// What is somebody else's stays as it is, in a promotion too.
 fn took(entry: &Entry, known: &Known) -> bool {
     known.standing == Standing::Foreign
-        || known.mark.is_some_and(|mark| mark.same_content(&entry.digest))
+        || known.mark.is_some_and(|mark| mark.same_content(&entry.digest) && mark.inert.is_none())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::policy::Policy;
     use super::super::testing::{Case, contents, key, restored};
     use super::*;
+    use crate::config::settings::RestorePolicy;
 
     const OBJECTS: &[(&str, &[&str])] = &[
         ("/namespaces//there", &[]),
@@ -161,7 +175,7 @@ mod tests {
             (vec!["act.io/clusters//a", "act.io/clusters//b", "act.io/clusters//gone"], vec![]),
         ] {
             let known: Tried = before.iter().map(|name| of(name)).collect();
-            let found = rehearsal(&desired, &known);
+            let found = rehearsal(&desired, Extent::WhatWaits, &known);
             assert_eq!(names(&found.plan), tried, "{before:?}");
             assert_eq!(found.tried.len(), 2 - tried.len());
             assert_eq!(found.untried, 1, "its kind comes along");
@@ -179,8 +193,72 @@ mod tests {
         for entry in case.contents.entries.values_mut() {
             entry.set = Set::Activation;
         }
-        let found = rehearsal(&case.desired(SCOPE), &Tried::default());
+        let found = rehearsal(&case.desired(SCOPE), Extent::WhatWaits, &Tried::default());
         assert_eq!((names(&found.plan), found.untried), (vec!["namespaces new".to_owned()], 1));
+    }
+
+    /// A secret that changed, one that is new, and one that a rule makes inert.
+    fn with_passive_data() -> Case {
+        const RULES: &str = r#"[{"kind": "Secret", "name": "wakes", "patch": {"type": "asleep"}}]"#;
+        let transforms = serde_json::from_str(RULES).unwrap();
+        let settings = RestorePolicy { transforms, ..RestorePolicy::default() };
+        let tag = settings.transforms[0].patch.tag();
+        let objects: &[(&str, &[&str])] = &[
+            ("/namespaces//there", &[]),
+            ("/secrets/there/changed", &[]),
+            ("/secrets/there/new", &[]),
+            ("/secrets/there/same", &[]),
+            ("/secrets/there/wakes", &[]),
+            ("act.io/clusters//a", &[]),
+            ("none.io/things//n", &[]),
+        ];
+        let ours = |name, content| (name, Standing::Ours, content, 0);
+        let mut restored = restored(&[
+            ours("/namespaces//there", "/namespaces//there"),
+            ours("/secrets/there/changed", "other"),
+            ours("/secrets/there/same", "/secrets/there/same"),
+            ours("/secrets/there/wakes", "/secrets/there/wakes"),
+        ]);
+        let mark = &mut restored.objects.get_mut(&key("/secrets/there/wakes")).unwrap().mark;
+        *mark = mark.map(|mark| mark.made_inert(Some(tag)));
+        let policy = Policy::new("eu", "understudy-system", &settings);
+        Case { contents: contents(objects), restored, policy, ..Case::default() }
+    }
+
+    #[test]
+    fn what_wakes_is_tried_in_every_rehearsal_and_all_that_would_be_written_in_a_drill() {
+        let case = with_passive_data();
+        let desired = case.desired(SCOPE);
+        for (extent, tried, failed) in [
+            (Extent::WhatWaits, vec!["clusters.act.io a", "secrets there/wakes"], 0),
+            (
+                Extent::Everything,
+                vec![
+                    "secrets there/changed",
+                    "secrets there/new",
+                    "clusters.act.io a",
+                    "secrets there/wakes",
+                ],
+                1,
+            ),
+        ] {
+            let found = rehearsal(&desired, extent, &Tried::default());
+            assert_eq!(names(&found.plan), tried, "{extent:?}");
+            assert_eq!(found.untried, 0);
+            assert_eq!(found.failed.values().sum::<u64>(), failed, "nobody serves things.none.io");
+            assert!(super::super::check(found.plan, &desired).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_did_not_wake_in_the_dry_run_was_not_taken() {
+        let case = with_passive_data();
+        let desired = case.desired(SCOPE);
+        let stopped = Report { stopped: Some("late".to_owned()), ..Report::default() };
+        let mut found = rehearsal(&desired, Extent::WhatWaits, &Tried::default());
+        let plan = std::mem::take(&mut found.plan);
+        found.learn(&plan, &desired, &case.restored, &stopped);
+        assert_eq!(found.tried, Tried::default(), "it still stands there as it did");
     }
 
     #[test]
@@ -210,7 +288,7 @@ mod tests {
                 .iter()
                 .map(|(name, standing, content)| (&**name, *standing, &**content, 0))
                 .collect();
-            let mut found = rehearsal(&desired, &Tried::default());
+            let mut found = rehearsal(&desired, Extent::WhatWaits, &Tried::default());
             let plan = std::mem::take(&mut found.plan);
             found.learn(&plan, &desired, &restored(&after), &report);
             // One of a kind that nobody serves fails without being sent.

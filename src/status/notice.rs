@@ -5,6 +5,7 @@
 //! return. Routine successes are silent.
 
 use super::problem::{Reason, problems};
+use super::words::span_of;
 use super::{BackupSummary, Outcome, Role, Snapshot};
 use jiff::Timestamp;
 
@@ -21,6 +22,8 @@ pub enum EventReason {
     BackupRefused,
     BackupResumed,
     BackupSuspect,
+    DrillCompleted,
+    DrillFailed,
     Fenced,
     HandedOver,
     PrimaryReturned,
@@ -58,6 +61,7 @@ impl EventReason {
             | Self::BackupPaused
             | Self::BackupRefused
             | Self::BackupSuspect
+            | Self::DrillFailed
             | Self::Fenced
             | Self::HandedOver
             | Self::PrimarySilent
@@ -73,6 +77,7 @@ impl EventReason {
             Self::ActivationRestored
             | Self::BackupRecovered
             | Self::BackupResumed
+            | Self::DrillCompleted
             | Self::PrimaryReturned
             | Self::PromotionCompleted
             | Self::PromotionRequested
@@ -103,6 +108,8 @@ impl EventReason {
             | Self::SyncShrinkRefused
             | Self::PruneHeld => "Sync",
             Self::ActivationRestored
+            | Self::DrillCompleted
+            | Self::DrillFailed
             | Self::HandedOver
             | Self::PromotionCompleted
             | Self::PromotionFailed
@@ -134,6 +141,7 @@ pub fn notices(old: &Snapshot, new: &Snapshot, now: Timestamp) -> Vec<Notice> {
     told.extend(paused(old, new, now));
     told.extend(moved(old, new));
     told.extend(synced(old, new));
+    told.extend(drilled(old, new));
     told
 }
 
@@ -277,6 +285,16 @@ fn synced(old: &Snapshot, new: &Snapshot) -> Option<Notice> {
     })
 }
 
+/// Each that ended, also a second one that found the same. What an earlier daemon has left is no news.
+fn drilled(old: &Snapshot, new: &Snapshot) -> Option<Notice> {
+    let last = new.drill.last.as_ref().filter(|last| last.at >= new.started_at)?;
+    let is_new = old.drill.last.as_ref().is_none_or(|before| before.at != last.at);
+    let completed = last.succeeded();
+    let reason = if completed { EventReason::DrillCompleted } else { EventReason::DrillFailed };
+    let note = format!("{} in {}", super::drill::told(last), span_of(last.seconds));
+    is_new.then_some(Notice { reason, note })
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::samples::{self, now};
@@ -333,6 +351,25 @@ mod tests {
         check(&lost, &lost, &[]);
         check(&lost, &first, &["BackupRecovered"]);
         check(&second, &refused, &["SyncShrinkRefused"]);
+    }
+
+    #[test]
+    fn each_drill_is_told_and_those_of_earlier_daemons_are_not() {
+        let drilled = |at, failed: &[(&str, u64)]| {
+            let mut snapshot = samples::passive();
+            let last = snapshot.drill.last.as_mut().unwrap();
+            last.at = at;
+            last.failed = failed.iter().map(|(kind, n)| ((*kind).to_owned(), *n)).collect();
+            snapshot
+        };
+        let (well, denied) = (samples::passive(), [("x.io", 1)]);
+        check(&samples::starting(), &well, &[]);
+        check(&well, &drilled(samples::ago(60), &[]), &["DrillCompleted"]);
+        check(&well, &drilled(samples::ago(60), &denied), &["DrillFailed"]);
+        let (first, second) = (samples::ago(60), samples::ago(10));
+        check(&drilled(first, &denied), &drilled(second, &denied), &["DrillFailed"]);
+        check(&drilled(second, &denied), &drilled(second, &denied), &[]);
+        check(&well, &drilled(samples::ago(8000), &[]), &[]);
     }
 
     #[test]

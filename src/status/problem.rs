@@ -54,7 +54,10 @@ pub fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
     match snapshot.role {
         Some(Role::Primary) => found.extend(primary(snapshot, now)),
         Some(Role::Passive) if super::handover::by_this_hub(snapshot).is_some() => {}
-        Some(Role::Passive) => found.extend(passive(snapshot, now)),
+        Some(Role::Passive) => {
+            found.extend(passive(snapshot, now));
+            found.extend(super::drill::problems(snapshot, now));
+        }
         Some(Role::Promoting) => found.extend(promotion(snapshot)),
         Some(Role::Fenced) | None => {}
     }

@@ -17,6 +17,8 @@ pub enum Reason {
     DataTooOld,
     DiscoveryFailed,
     Drift,
+    DrillFailed,
+    DrillOverdue,
     Fenced,
     Frozen,
     HandedOver,
@@ -66,7 +68,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason; the documentation lists them from here.
-    pub const ALL: [Reason; 57] = {
+    pub const ALL: [Reason; 59] = {
         use Reason as R;
         [
             R::BackupCurrent,
@@ -81,6 +83,8 @@ impl Reason {
             R::DataTooOld,
             R::DiscoveryFailed,
             R::Drift,
+            R::DrillFailed,
+            R::DrillOverdue,
             R::Fenced,
             R::Frozen,
             R::HandedOver,

@@ -6,7 +6,9 @@ use super::{
 };
 use crate::config::settings::InitialRole;
 use crate::object::Set;
+use crate::repository::drill::{Drill, Drills};
 use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
 
 /// 2026-11-20T17:37:12Z: the moment at which all samples are looked at.
 pub(crate) fn now() -> Timestamp {
@@ -133,6 +135,18 @@ pub(crate) fn check(name: &str, ok: bool, why: &str) -> Check {
 pub(crate) fn passive() -> Snapshot {
     let mut s = settled("eu-2", Role::Passive, InitialRole::Passive);
     s.peers = vec![peer("eu-1", Role::Primary, 41)];
+    let drill = Drill {
+        at: ago(12 * 86_400),
+        backup: "20261108-170000-30".to_owned(),
+        seconds: 252.4,
+        tried: 51_422,
+        ..Drill::default()
+    };
+    s.drill.recovered(
+        Some(Drills { last: Some(drill.clone()), success: Some(drill) }),
+        Duration::from_hours(90 * 24),
+        now(),
+    );
     s.sync.last_attempt_at = Some(ago(130));
     s.sync.last_success_at = Some(ago(128));
     s.sync.last_outcome = Some(Outcome::Changed);

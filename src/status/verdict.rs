@@ -144,6 +144,7 @@ fn passive(snapshot: &Snapshot, worst: Option<&Problem>, now: Timestamp) -> (Str
     };
     let mut sentences = vec![primary_alive(snapshot, now)];
     sentences.extend(exposure(snapshot, "If promoted now you would lose", now));
+    sentences.extend(snapshot.drill.sentence(snapshot.objectives.rto_seconds, now));
     (headline, sentences)
 }
 
@@ -269,6 +270,7 @@ mod tests {
                 "READY TO TAKE OVER.",
                 "Primary eu-1 is alive (41s ago), so promotion would be refused unless forced.",
                 "If promoted now you would lose at most the changes since 17:30Z (7m).  RPO 1h: met.",
+                "Last drill 4m12s, 12 days ago (RTO 15m).",
             ],
         );
         check(
@@ -279,6 +281,7 @@ mod tests {
                 "Primary eu-1 is SILENT since 17:30Z (7m ago): if it is dead, promote with: kubectl \
                  -n understudy annotate hubs.understudy.dev eu-2 understudy.dev/promote=eu-2",
                 "If promoted now you would lose at most the changes since 17:30Z (7m).  RPO 1h: met.",
+                "Last drill 4m12s, 12 days ago (RTO 15m).",
                 "PrimarySilent: eu-1 was last seen alive 7m ago",
             ],
         );
@@ -297,6 +300,7 @@ mod tests {
                 "NOT READY TO TAKE OVER: StorageUnavailable.",
                 "Primary eu-1 is alive (41s ago), so promotion would be refused unless forced.",
                 "If promoted now you would lose at most the changes since 17:30Z (7m).  RPO 1h: met.",
+                "Last drill 4m12s, 12 days ago (RTO 15m).",
                 "StorageUnavailable: s3://hub-dr/eu-hubs/: connection refused, last tried 20s ago",
                 "PruneHeld: 612 deletions are more than 500",
             ],
@@ -325,6 +329,7 @@ mod tests {
                 "READY TO TAKE OVER, but: DataTooOld.",
                 "Primary eu-1 is alive (41s ago), so promotion would be refused unless forced.",
                 "If promoted now you would lose at most the changes since 15:30Z (2h).  RPO 1h: NOT met.",
+                "Last drill 4m12s, 12 days ago (RTO 15m).",
                 "DataTooOld: the data of this hub is 2h7m old, the objective is 1h",
             ],
         );
@@ -354,6 +359,7 @@ mod tests {
                 "READY TO TAKE OVER, but: ShrinkRefused.",
                 "Primary eu-1 is alive (41s ago), so promotion would be refused unless forced.",
                 "If promoted now you would lose at most the changes since 17:00Z (37m).  RPO 1h: met.",
+                "Last drill 4m12s, 12 days ago (RTO 15m).",
                 &format!(
                     "ShrinkRefused: this hub keeps to 20261120-170000-41 and does not apply backup \
                      20261120-173000-42: {why}"

@@ -6,6 +6,7 @@
 
 pub mod claims;
 mod drift;
+pub mod drill;
 mod rehearsal;
 
 use crate::capture::discovery;
@@ -17,7 +18,9 @@ use crate::repository::chain::Backup;
 use crate::repository::packs::{Opened, PackStore, PacksError};
 use crate::restore::live::Depth;
 use crate::restore::recheck::Vouched;
-use crate::restore::{self, Guard, How, Kinds, Policy, Report, Restored, Run, Scope, Source};
+use crate::restore::{
+    self, Applied, Guard, How, Kinds, Policy, Report, Restored, Run, Scope, Source,
+};
 use crate::retry;
 use crate::status::{DriftFacts, FullCheck};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -269,7 +272,6 @@ impl Standby {
         }
         let checked =
             restore::check(plan, &desired).map_err(|violations| SyncError::Check(violations.0))?;
-        let (older_packs, older) = (self.packs.clone(), opened.clone());
         let run = Run {
             how: How::Sync,
             client: &self.client,
@@ -282,15 +284,7 @@ impl Standby {
             guard,
             source: self.source(opened),
             tally: self.packs.tally(),
-            applied: Some(Arc::new(move |marks, sink| {
-                let wanted = |key: &_, digest: &_| {
-                    marks.get(key).is_some_and(|mark: &restore::Mark| mark.same_content(digest))
-                };
-                if let Err(error) = older_packs.older_objects(&older, wanted, sink) {
-                    let error = retry::chain(&error);
-                    tracing::info!(error, "what was applied before cannot be read any more");
-                }
-            })),
+            applied: Some(self.applied(opened)),
         };
         Ok(restore::execute(&run, &checked, restored).await)
     }
@@ -304,6 +298,20 @@ impl Standby {
     fn source(&self, opened: &Arc<Opened>) -> Source {
         let (packs, opened) = (self.packs.clone(), opened.clone());
         Arc::new(move |pack, sink| packs.objects(&opened, pack, sink).map_err(Into::into))
+    }
+
+    /// What was applied before it, as far as it can still be read.
+    fn applied(&self, opened: &Arc<Opened>) -> Applied {
+        let (packs, opened) = (self.packs.clone(), opened.clone());
+        Arc::new(move |marks, sink| {
+            let wanted = |key: &_, digest: &_| {
+                marks.get(key).is_some_and(|mark: &restore::Mark| mark.same_content(digest))
+            };
+            if let Err(error) = packs.older_objects(&opened, wanted, sink) {
+                let error = retry::chain(&error);
+                tracing::info!(error, "what was applied before cannot be read any more");
+            }
+        })
     }
 
     /// What somebody else changed, as the last full check found it.

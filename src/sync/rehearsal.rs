@@ -1,13 +1,14 @@
 //! What a promotion would write is tried on this hub while there is time to mend something: the
-//! activation set is sent with `dryRun=All` after a sync.
+//! activation set, and what wakes, is sent with `dryRun=All` after a sync.
 //!
 //! At first and at every full check all of it, else what changed and what failed before. Nothing is
 //! written, so a promotion that comes between drops what is in flight.
 
 use super::{Standby, SyncError, no_guard};
 use crate::capture::discovery;
+use crate::clock;
 use crate::repository::packs::Opened;
-use crate::restore::rehearsal::{Rehearsal, Tried, rehearsal};
+use crate::restore::rehearsal::{Extent, Rehearsal, Tried, rehearsal};
 use crate::restore::{self, Desired, How, Kinds, Pruning, Restored, Run, Scope};
 use crate::retry;
 use crate::status::RehearsalFacts;
@@ -20,6 +21,25 @@ use tokio_util::sync::CancellationToken;
 /// A webhook that hangs must not keep the standby from following. What was taken until then is not sent
 /// again by the next one. Enough for 100,000 objects.
 const AT_MOST: Duration = Duration::from_mins(1);
+
+/// What is to be tried.
+pub(super) struct Trial<'t> {
+    pub(super) opened: &'t Arc<Opened>,
+    pub(super) restored: &'t Restored,
+    pub(super) extent: Extent,
+    /// Contents that need not be tried again.
+    pub(super) before: &'t Tried,
+    pub(super) at_most: Duration,
+}
+
+/// What was tried.
+pub(super) struct Attempt {
+    pub(super) rehearsal: Rehearsal,
+    /// Why not all of it.
+    pub(super) stopped: Option<String>,
+    pub(super) planning: Duration,
+    pub(super) trying: Duration,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -43,14 +63,15 @@ impl Standby {
         }
         let nothing = Tried::default();
         let before = if whole { &nothing } else { &self.rehearsal.tried };
-        let tried = self.try_on_hub(opened, restored, before, cancel);
-        let tried = cancel.run_until_cancelled(tried).await?;
+        let extent = Extent::WhatWaits;
+        let trial = Trial { opened, restored, extent, before, at_most: AT_MOST };
+        let tried = cancel.run_until_cancelled(self.try_on_hub(trial, cancel)).await?;
 
         let mut facts = self.rehearsal.facts.clone();
-        facts.last_attempt_at = Some(crate::clock::now());
+        facts.last_attempt_at = Some(clock::now());
         facts.backup = Some(opened.backup.id());
         match tried {
-            Ok((rehearsal, stopped)) => {
+            Ok(Attempt { rehearsal, stopped, .. }) => {
                 show(&mut facts, &rehearsal, stopped);
                 self.rehearsal.tried = rehearsal.tried;
                 self.rehearsal.checked = self.checked;
@@ -66,14 +87,13 @@ impl Standby {
         Some(facts)
     }
 
-    /// What was tried, and why not all of it.
-    async fn try_on_hub(
+    pub(super) async fn try_on_hub(
         &self,
-        opened: &Arc<Opened>,
-        restored: &Restored,
-        before: &Tried,
+        trial: Trial<'_>,
         cancel: &CancellationToken,
-    ) -> Result<(Rehearsal, Option<String>), SyncError> {
+    ) -> Result<Attempt, SyncError> {
+        let Trial { opened, restored, extent, before, at_most } = trial;
+        let begun = clock::monotonic();
         let kinds = discovery::discover(&self.client).await.map_err(SyncError::Discovery)?.kinds;
         let kinds = Kinds::new(kinds);
         let desired = Desired {
@@ -91,12 +111,10 @@ impl Standby {
                 released: &[],
             },
         };
-        let mut rehearsal = rehearsal(&desired, before);
-        if rehearsal.plan.writes.is_empty() {
-            return Ok((rehearsal, None));
-        }
+        let mut rehearsal = rehearsal(&desired, extent, before);
         let checked = restore::check(std::mem::take(&mut rehearsal.plan), &desired)
             .map_err(|violations| SyncError::Check(violations.0))?;
+        let planned = clock::monotonic();
         let cancel = cancel.child_token();
         let run = Run {
             how: How::Sync,
@@ -109,24 +127,25 @@ impl Standby {
             cancel: &cancel,
             guard: &no_guard,
             source: self.source(opened),
-            applied: None,
+            applied: Some(self.applied(opened)),
             tally: self.packs.tally(),
         };
         // A copy: what stands on the hub does not change.
         let mut after = restored.clone();
         let (report, late) = {
             let mut executed = pin!(restore::execute(&run, &checked, &mut after));
-            if let Ok(report) = tokio::time::timeout(AT_MOST, &mut executed).await {
+            if let Ok(report) = tokio::time::timeout(at_most, &mut executed).await {
                 (report, false)
             } else {
                 cancel.cancel();
                 (executed.await, true)
             }
         };
-        let late = late.then(|| format!("{} were not enough", humantime::format_duration(AT_MOST)));
+        let late = late.then(|| format!("{} were not enough", humantime::format_duration(at_most)));
         let stopped = late.or_else(|| report.stopped.clone());
         rehearsal.learn(checked.plan(), &desired, &after, &report);
-        Ok((rehearsal, stopped))
+        let (planning, trying) = (planned - begun, clock::monotonic() - planned);
+        Ok(Attempt { rehearsal, stopped, planning, trying })
     }
 
     /// Names stand in the log once, not after every sync.

@@ -296,6 +296,7 @@ impl Maker {
             interval_seconds: 10.0,
             backup: None,
             ready: true,
+            drills: None,
             at: clock::now(),
         };
         let bytes = record::encode_beat(&beat, &self.keys);

@@ -25,6 +25,7 @@ mod cut_is_one_instant;
 mod damaged_repository;
 mod delta_reaches_the_passive;
 mod drift;
+mod drill;
 mod endpoints;
 mod failed_kinds;
 mod flow_control;

@@ -11,6 +11,7 @@ use crate::repository::journal::JournalError;
 use crate::repository::record::Body;
 use crate::repository::rotation;
 use crate::retry;
+use crate::status::drill::told;
 use crate::status::held;
 use crate::status::words::full;
 use crate::status::{MAX_ANSWERS, Outcome, Role, Snapshot};
@@ -54,7 +55,7 @@ impl Control {
 
     async fn take(&mut self, ask: Ask) {
         match ask.verb {
-            Verb::BackupRun | Verb::SyncNow | Verb::SyncAck { .. }
+            Verb::BackupRun | Verb::SyncNow | Verb::SyncAck { .. } | Verb::Drill
                 if self.asked.len() >= MAX_ANSWERS =>
             {
                 let message = format!("{MAX_ANSWERS} requests of this kind wait already");
@@ -64,6 +65,7 @@ impl Control {
                 self.timing.run_now();
                 self.asked.push(ask);
             }
+            Verb::Drill => self.asked.push(ask),
             Verb::SyncAck { ref plan } => {
                 let refused = held::refuses(&self.shared.board.read(), plan);
                 if let Some(why) = refused {
@@ -102,6 +104,7 @@ impl Control {
                 | Verb::BackupPrune
                 | Verb::BackupDelete { .. }
                 | Verb::Demote { .. }
+                | Verb::Drill
                 | Verb::Rejoin
                 | Verb::SyncNow
                 | Verb::SyncPause { .. }
@@ -168,6 +171,17 @@ impl Control {
     }
 }
 
+fn drilled(seen: &Snapshot) -> (Outcome, String) {
+    let facts = &seen.drill;
+    match (&facts.broken_off, &facts.last) {
+        (Some(why), _) => (Outcome::Refused, why.clone()),
+        (None, None) => (Outcome::Failed, "see the log of the daemon".to_owned()),
+        (None, Some(last)) if last.succeeded() => (Outcome::Success, told(last)),
+        (None, Some(last)) if last.error.is_some() => (Outcome::Failed, told(last)),
+        (None, Some(last)) => (Outcome::Partial, told(last)),
+    }
+}
+
 /// The held plans that may go.
 pub(super) fn released(asked: &[Ask]) -> Vec<String> {
     let plan = |ask: &Ask| {
@@ -201,6 +215,7 @@ pub(super) fn ended(seen: &Snapshot, job: Job, verb: &Verb) -> (Outcome, String)
                 (outcome.unwrap_or(Outcome::Failed), message)
             }
         },
+        (Job::Drill, _) => return drilled(seen),
         (Job::Activation | Job::Probe, _) => (Outcome::Success, String::new()),
     };
     match &seen.pause {

@@ -162,13 +162,16 @@ impl Timing {
             }
             return;
         }
+        if job == Job::Drill {
+            return;
+        }
         let wait = RETRY_AFTER * 2u32.pow(self.failures.min(MAX_DOUBLINGS));
         self.failures = if result == JobResult::Failed { self.failures + 1 } else { 0 };
         match (job, result) {
             // After a promotion the first backup of the term comes at once, whatever the schedule says.
             (Job::Activation, JobResult::Done) => self.backup.ask(),
             (Job::Backup, JobResult::Done) => self.unswept = true,
-            (_, JobResult::Done) | (Job::Probe, _) => {}
+            (_, JobResult::Done) | (Job::Probe | Job::Drill, _) => {}
             (Job::Activation, JobResult::Failed) => self.activation_at = monotonic + RETRY_AFTER,
             (Job::Backup, JobResult::Failed) => self.backup.failed(monotonic, wait),
             (Job::Sync, JobResult::Failed) => self.sync_at = self.sync_at.min(monotonic + wait),
