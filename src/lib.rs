@@ -20,6 +20,7 @@ pub mod schedule;
 
 pub mod backup;
 pub mod capture;
+pub mod clusters;
 pub mod promotion;
 pub mod repository;
 pub mod restore;

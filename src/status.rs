@@ -9,6 +9,7 @@
 //! added has a default.
 
 mod board;
+pub mod clusters;
 pub mod conditions;
 pub mod drill;
 pub mod handover;
@@ -127,6 +128,8 @@ pub struct Snapshot {
     pub promotion: PromotionFacts,
     #[serde(default)]
     pub handover: Box<handover::HandoverFacts>,
+    #[serde(default)]
+    pub clusters: Box<clusters::ClusterFacts>,
     /// An operator stopped what this hub does by itself.
     #[serde(default)]
     pub pause: Option<pause::Pause>,
@@ -198,6 +201,7 @@ impl Snapshot {
             peers: Vec::new(),
             promotion: PromotionFacts::default(),
             handover: Box::default(),
+            clusters: Box::default(),
             pause: None,
             answers: Vec::new(),
             loops: BTreeMap::new(),

@@ -31,6 +31,9 @@ pub struct Preset {
     /// What makes objects inert on a passive hub.
     #[serde(default)]
     pub transforms: Vec<TransformRule>,
+    /// A promoted hub accepts and imports `ManagedCluster`s.
+    #[serde(default)]
+    pub imports_clusters: bool,
 }
 
 /// `sets:` of the configuration and of a preset.

@@ -90,7 +90,8 @@ impl Selection {
     pub fn new(user: RuleSets, presets: impl IntoIterator<Item = Preset>) -> Self {
         let own = Layer { preset: None, sets: user, hub_itself: Vec::new(), status: Vec::new() };
         let presets = presets.into_iter().map(|preset| {
-            let Preset { name, sets, hub_itself, status, adopt: _, transforms: _ } = preset;
+            // The rest is about restoring.
+            let Preset { name, sets, hub_itself, status, .. } = preset;
             Layer { preset: Some(name), sets, hub_itself, status }
         });
         Self {

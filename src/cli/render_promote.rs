@@ -3,6 +3,7 @@
 
 use super::render::{Output, envelope, plain};
 use crate::object::Set;
+use crate::status::clusters::{ClusterFacts, Line, of_this_term};
 use crate::status::words::{age_of, clock, count, full, plural, seconds_between, span};
 use crate::status::{Check, Guards, Outcome, PRIMARY_SILENT, PromotionFacts, Role, Snapshot};
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ const STEPS: [&str; 5] = [
     "1 take the next term: from here the old primary cannot publish, and there is no way back",
     "2 catch up with the newest backup",
     "3 restore the activation set: this hub begins to act",
-    "4 start the own schedule, with a backup",
+    "4 start the own schedule, with a backup; managed clusters come meanwhile",
     "5 report",
 ];
 
@@ -223,6 +224,8 @@ pub struct Promoted<'a> {
     activated: u64,
     failed: &'a [String],
     first_backup: Option<&'a str>,
+    /// As they stood when the report was made.
+    clusters: Option<&'a ClusterFacts>,
 }
 
 pub fn promoted(snapshot: &Snapshot) -> Promoted<'_> {
@@ -246,6 +249,7 @@ pub fn promoted(snapshot: &Snapshot) -> Promoted<'_> {
         activated: facts.activated,
         failed: &facts.failed,
         first_backup: first_backup(snapshot),
+        clusters: of_this_term(snapshot),
     }
 }
 
@@ -286,6 +290,13 @@ impl Promoted<'_> {
             line("failed", plain(failed));
         }
         line("first backup", self.first_backup.unwrap_or("not there yet").to_owned());
+        if let Some(clusters) = self.clusters {
+            line("clusters", clusters.sentence());
+            for Line { cluster, state, why, next } in &clusters.named {
+                line("", format!("{cluster} {}: {}", state.name(), plain(why)));
+                line("", format!("-> {}", plain(next)));
+            }
+        }
         text
     }
 }

@@ -4,10 +4,11 @@
 //! The daemon's words may be old: when nobody has reported for some minutes, that is said first, and
 //! the exit code says that the hub is not healthy.
 
-use super::render::{Align, Column, Output, pretty, table};
+use super::render::{Align, Column, Output, plain, pretty, table};
 use crate::http::{ReadStatus, StatusDocument};
 use crate::kube_status::{Hub, HubError, list, load};
 use crate::object::Set;
+use crate::status::clusters::{ClusterFacts, Line, of_this_term};
 use crate::status::problem::{Reason, Severity};
 use crate::status::verdict::{Level, verdict};
 use crate::status::words::{age_of, clock, count, full, span_of, until};
@@ -152,9 +153,14 @@ pub fn text(seen: &Seen, now: Timestamp) -> String {
         ("keys", keys(snapshot)),
         ("rehearsal", rehearsal(snapshot, at)),
         ("next", next(snapshot, at)),
+        ("clusters", of_this_term(snapshot).map(ClusterFacts::sentence).unwrap_or_default()),
     ];
     for (name, fact) in facts.into_iter().filter(|(_, fact)| !fact.is_empty()) {
         let _ = writeln!(text, "{name:<9} {fact}");
+    }
+    for Line { cluster, state, why, next } in of_this_term(snapshot).iter().flat_map(|c| &c.named) {
+        let _ = writeln!(text, "{:<9} {cluster} {}: {}", "", state.name(), plain(why));
+        let _ = writeln!(text, "{:<9} -> {}", "", plain(next));
     }
     for problem in &verdict.problems {
         let name = match problem.severity {

@@ -182,6 +182,8 @@ pub struct Promotion {
     pub primary_silence: Duration,
     pub max_data_age: Duration,
     pub wait_for_clusters: Duration,
+    /// A preset in force knows clusters that a promoted hub accepts and imports.
+    pub imports_clusters: bool,
 }
 
 #[derive(Clone, Debug)]

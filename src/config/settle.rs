@@ -66,6 +66,7 @@ pub(super) fn settle(
     notes.must_be("kind", kind.as_deref(), KIND);
     let hub = notes.hub(hub);
     let presets = notes.presets(&presets, &sets);
+    let imports_clusters = presets.iter().any(|preset| preset.imports_clusters);
     let adopted = presets.iter().flat_map(|preset| preset.adopt.clone()).collect();
     let statuses = presets.iter().flat_map(|preset| &preset.status).chain(&status);
     let statuses = statuses.map(|ResourceName(name)| name.clone()).collect();
@@ -74,7 +75,7 @@ pub(super) fn settle(
     let others = preset::names().filter(|name| presets.iter().all(|preset| preset.name != *name));
     let other_transforms = others.filter_map(preset::load).flat_map(|p| p.transforms).collect();
     Settings {
-        promotion: notes.promotion(promotion, hub.heartbeat),
+        promotion: Promotion { imports_clusters, ..notes.promotion(promotion, hub.heartbeat) },
         hub,
         kubernetes: notes.kubernetes(kubernetes),
         storage: notes.storage(storage),
@@ -409,6 +410,7 @@ impl Notes<'_> {
                 wait_for_clusters,
                 Duration::from_mins(15),
             ),
+            imports_clusters: false,
         }
     }
 

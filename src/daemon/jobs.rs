@@ -4,6 +4,7 @@
 //! the board what happened. What it decides for the roles, it decides in the journal.
 
 mod claim;
+mod clusters;
 mod drill;
 mod due;
 mod sweep;
@@ -339,6 +340,7 @@ async fn restore_base(
     let activated = standby.run(base, activation, Purpose::Promotion, guard, cancel);
     let activated = surface::follow(shared, &tally, activated).await.map_err(text)?;
     finished(&activated)?;
+    clusters::activate(shared, &standby, writer.epoch, guard).await?;
     match activated {
         Synced::Nothing => Ok(Report::default()),
         Synced::Restored(report) => Ok(report),

@@ -15,6 +15,7 @@
 //! over, and when it is asked to.
 
 mod beats;
+mod clusters;
 mod control;
 mod jobs;
 mod requests;
@@ -191,6 +192,7 @@ pub async fn run(settings: Settings, place: Place, signals: Signals) -> Result<(
         tasks.spawn(requests::watch(shared.clone(), sender, stop.clone()));
         tasks.spawn(beats::run(shared.clone(), uid.clone(), stop.clone()));
         tasks.spawn(verification::run(shared.clone(), stop.clone()));
+        tasks.spawn(clusters::run(shared.clone(), stop.clone()));
         control::Control::new(shared, uid, tasks.clone(), stop.clone()).run(nudges).await
     };
     let patience = async {

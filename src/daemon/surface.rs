@@ -56,15 +56,18 @@ pub(super) fn remember(
     objectives: &Objectives,
 ) {
     let before = hub.status.clone().unwrap_or_default();
-    let known = before
-        .snapshot()
-        .map(|known| (known.backup, known.sync, known.verify, known.drill, known.promotion));
-    let (backup, sync, verify, drill, ended) = known.unwrap_or_default();
+    let known = before.snapshot().map(|known| {
+        (known.backup, known.sync, known.verify, known.drill, known.clusters, known.promotion)
+    });
+    let (backup, sync, verify, drill, mut clusters, ended) = known.unwrap_or_default();
     if backup.running_since.is_some() {
         metrics.backup_run(Outcome::Failed);
     }
     let HubStatus { epoch, watermark, promotion, handover, pause, answers, .. } = before;
     let promotion = promotion.unwrap_or_default();
+    // The figures may be older than the promotion.
+    clusters.until = promotion.clusters_until;
+    clusters.term = promotion.expected_epoch.map_or(0, |before| before + 1);
     board.update(|s| {
         hub_uid.clone_into(&mut s.hub_id);
         s.epoch = epoch;
@@ -78,6 +81,7 @@ pub(super) fn remember(
         s.sync.last_success_at = sync.last_success_at;
         s.verify = verify;
         s.verify.starting(objectives.verify_every, s.started_at);
+        s.clusters = clusters;
         s.drill = drill;
         s.drill.starting(objectives.drill_every, s.started_at);
         s.promotion.request = promotion.request;

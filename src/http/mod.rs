@@ -154,6 +154,7 @@ impl StatusDocument {
         let kinds = snapshot.sync.held.iter_mut().flat_map(|held| &mut held.kinds);
         kinds.for_each(|kind| kind.first.clear());
         snapshot.sync.going.clear();
+        snapshot.clusters.named.clear();
         Self {
             api_version: API_VERSION,
             kind: "Status",

@@ -159,6 +159,9 @@ pub struct PromotionStatus {
     pub backup: Option<String>,
     #[schemars(with = "Option<i64>")]
     pub data_loss_seconds: Option<u64>,
+    /// How long the clusters are waited for.
+    #[schemars(with = "Option<String>")]
+    pub clusters_until: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -355,6 +358,7 @@ fn promotion(snapshot: &Snapshot) -> Option<PromotionStatus> {
         finished_at: facts.finished_at,
         backup: facts.base.clone(),
         data_loss_seconds: facts.data_loss_seconds,
+        clusters_until: snapshot.clusters.until,
     })
 }
 

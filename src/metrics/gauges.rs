@@ -3,6 +3,7 @@
 //! A series stands here as soon as its value is known and disappears with its role: a primary has no
 //! sync deadline, a standby no backup deadline. 0 in a timestamp means "never".
 
+mod clusters;
 mod tried;
 
 use crate::config::settings::InitialRole;
@@ -58,6 +59,7 @@ pub fn gauges(snapshot: &Snapshot, now: Timestamp) -> Vec<Gauge> {
         all.extend(repository(snapshot));
         all.extend(promotion(snapshot));
         all.extend(tried::drill(snapshot));
+        all.extend(clusters::clusters(snapshot));
     }
     match snapshot.role {
         Some(Role::Primary) => all.extend(primary(snapshot)),

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 /// The closed list of Event reasons, in the past tense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EventReason {
+    ActivationIncomplete,
     ActivationRestored,
     BackupDamaged,
     BackupFailed,
@@ -26,6 +27,7 @@ pub enum EventReason {
     DrillFailed,
     Fenced,
     HandedOver,
+    ImportCredentialExpiring,
     PrimaryReturned,
     PrimarySilent,
     PromotionCompleted,
@@ -54,7 +56,8 @@ impl EventReason {
     /// `Warning` in `kubectl describe`.
     pub fn warns(self) -> bool {
         match self {
-            Self::BackupDamaged
+            Self::ActivationIncomplete
+            | Self::BackupDamaged
             | Self::BackupFailed
             | Self::BackupOverdue
             | Self::BackupPartial
@@ -64,6 +67,7 @@ impl EventReason {
             | Self::DrillFailed
             | Self::Fenced
             | Self::HandedOver
+            | Self::ImportCredentialExpiring
             | Self::PrimarySilent
             | Self::PromotionFailed
             | Self::PromotionRefused
@@ -107,7 +111,8 @@ impl EventReason {
             | Self::SyncResumed
             | Self::SyncShrinkRefused
             | Self::PruneHeld => "Sync",
-            Self::ActivationRestored
+            Self::ActivationIncomplete
+            | Self::ActivationRestored
             | Self::DrillCompleted
             | Self::DrillFailed
             | Self::HandedOver
@@ -118,6 +123,7 @@ impl EventReason {
             | Self::PromotionRequested
             | Self::PromotionStarted => "Promote",
             Self::Fenced
+            | Self::ImportCredentialExpiring
             | Self::PrimaryReturned
             | Self::PrimarySilent
             | Self::RoleDiffersFromConfig
@@ -146,7 +152,8 @@ pub fn notices(old: &Snapshot, new: &Snapshot, now: Timestamp) -> Vec<Notice> {
 }
 
 /// The problems whose beginning is an Event. The others are seen in the conditions.
-const TOLD: [(Reason, EventReason); 16] = [
+const TOLD: [(Reason, EventReason); 18] = [
+    (Reason::ActivationIncomplete, EventReason::ActivationIncomplete),
     (Reason::BackupDamaged, EventReason::BackupDamaged),
     (Reason::BackupFailed, EventReason::BackupFailed),
     (Reason::BackupOverdue, EventReason::BackupOverdue),
@@ -154,6 +161,7 @@ const TOLD: [(Reason, EventReason); 16] = [
     (Reason::BackupSuspect, EventReason::BackupSuspect),
     (Reason::Fenced, EventReason::Fenced),
     (Reason::HandedOver, EventReason::HandedOver),
+    (Reason::ImportCredentialExpiring, EventReason::ImportCredentialExpiring),
     (Reason::PrimarySilent, EventReason::PrimarySilent),
     (Reason::PruneHeld, EventReason::PruneHeld),
     (Reason::ShrinkRefused, EventReason::SyncShrinkRefused),

@@ -50,6 +50,7 @@ pub fn problems(snapshot: &Snapshot, now: Timestamp) -> Vec<Problem> {
     found.extend(surroundings(snapshot, now));
     found.extend(super::pause::problem(snapshot, now));
     found.extend(super::handover::problem(snapshot, now));
+    found.extend(super::clusters::problems(snapshot, now));
     found.extend(super::verification::problems(snapshot, now));
     match snapshot.role {
         Some(Role::Primary) => found.extend(primary(snapshot, now)),

@@ -5,6 +5,7 @@ use serde::Serialize;
 /// The closed list of reasons: conditions, problems and refusals use these words and no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
+    ActivationIncomplete,
     BackupCurrent,
     BackupDamaged,
     BackupFailed,
@@ -23,6 +24,7 @@ pub enum Reason {
     Frozen,
     HandedOver,
     HubReplaced,
+    ImportCredentialExpiring,
     InSync,
     JournalFork,
     JournalHole,
@@ -68,9 +70,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason; the documentation lists them from here.
-    pub const ALL: [Reason; 59] = {
+    pub const ALL: [Reason; 61] = {
         use Reason as R;
         [
+            R::ActivationIncomplete,
             R::BackupCurrent,
             R::BackupDamaged,
             R::BackupFailed,
@@ -89,6 +92,7 @@ impl Reason {
             R::Frozen,
             R::HandedOver,
             R::HubReplaced,
+            R::ImportCredentialExpiring,
             R::InSync,
             R::JournalFork,
             R::JournalHole,

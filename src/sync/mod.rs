@@ -329,6 +329,11 @@ impl Standby {
         &self.going
     }
 
+    /// Whether the backup that was opened last holds the object.
+    pub fn holds(&self, key: &ObjectKey) -> bool {
+        self.opened.as_ref().is_some_and(|opened| opened.contents.entries.contains_key(key))
+    }
+
     /// The backup that was opened last, and so could be promoted from with the storage gone.
     pub fn opened(&self) -> Option<&Arc<Backup>> {
         self.opened.as_ref().map(|opened| &opened.backup)

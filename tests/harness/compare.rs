@@ -14,6 +14,8 @@ use understudy::object::{Kind, ObjectKey};
 /// On every object that a restore wrote.
 pub const PAIR_LABEL: &str = "understudy.dev/pair";
 const OWN_PREFIX: &str = "understudy.dev/";
+/// A promoted hub orders imports by it.
+const IMPORT: &str = "import.open-cluster-management.io/immediate-import";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
@@ -149,7 +151,7 @@ fn strip_own(object: &mut Value) {
     let Some(metadata) = object["metadata"].as_object_mut() else { return };
     for field in ["labels", "annotations"] {
         if let Some(Value::Object(map)) = metadata.get_mut(field) {
-            map.retain(|name, _| !name.starts_with(OWN_PREFIX));
+            map.retain(|name, _| !name.starts_with(OWN_PREFIX) && name != IMPORT);
             if map.is_empty() {
                 metadata.remove(field);
             }

@@ -36,6 +36,7 @@ mod junk_is_passed_by;
 mod key_rotation;
 mod levels_stay_few;
 mod lost_answers;
+mod managed_clusters;
 mod metrics_reference;
 mod monitoring;
 mod no_change_writes_nothing;
