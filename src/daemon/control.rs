@@ -43,6 +43,8 @@ pub(super) struct Control {
     request: Option<Request>,
     /// The request stands in the `Hub` status, so a restart goes on with it.
     request_is_durable: bool,
+    /// Held until it is, by whoever waits for that.
+    untaken: Option<mpsc::Sender<()>>,
     work: Option<Work>,
     /// Requests of the command line for a backup, or a sync, that has not begun.
     asked: Vec<Ask>,
@@ -108,6 +110,7 @@ impl Control {
             opened: None,
             own_open: None,
             request_is_durable: request.is_some(),
+            untaken: None,
             request,
             work: None,
             asked: vec![],
@@ -153,7 +156,7 @@ impl Control {
                     super::surface::answer(&self.shared, id, Outcome::Refused, message).await;
                 }
             }
-            Nudge::Promote(PromotionAsked { trigger, forced, named, guards }) => {
+            Nudge::Promote(PromotionAsked { trigger, forced, named, guards, taken }) => {
                 self.end_drill();
                 let named = named.map(|named| (named.id, named.expected_epoch));
                 let (id, expected_epoch) = named.unwrap_or_else(|| {
@@ -171,6 +174,7 @@ impl Control {
                 super::surface::show_request(&self.shared.board, &request, crate::clock::now());
                 self.request = Some(request);
                 self.request_is_durable = false;
+                self.untaken = taken;
             }
         }
     }
@@ -187,6 +191,7 @@ impl Control {
             if !self.request_is_durable {
                 return Ok(Next::Rest);
             }
+            self.untaken = None;
         }
         self.act(decision).await
     }

@@ -212,7 +212,15 @@ pub(super) async fn sync(
         let guard = &crate::sync::no_guard;
         let purpose = Purpose::Follow { released: &released };
         let tally = standby.tally().clone();
-        let run = standby.run(&backup, Scope::Passive, purpose, guard, &cancel);
+        let run = async {
+            standby.open(&backup).await?;
+            // From now on a promotion can start from it: that must not wait for the restore.
+            shared.board.update(|s| {
+                s.sync.opened = Some(backup.id());
+                s.sync.damaged = None;
+            });
+            standby.run(&backup, Scope::Passive, purpose, guard, &cancel).await
+        };
         match surface::follow(&shared, &tally, run).await {
             Err(error) if error.is_missing() => match in_place_of(&repository, &backup).await {
                 Some(newer) => {

@@ -124,6 +124,8 @@ struct PromotionAsked {
     /// None: an id is chosen here, and it is for the term in force.
     named: Option<kube_status::request::Named>,
     guards: Guards,
+    /// Dropped once the request is durable, or came to nothing.
+    taken: Option<mpsc::Sender<()>>,
 }
 
 /// What every loop holds.
@@ -309,6 +311,7 @@ async fn follow_signals(
                     forced: None,
                     named: None,
                     guards: Guards::default(),
+                    taken: None,
                 })
             }
             Some(()) = signals.run_now.recv() => Nudge::RunNow,

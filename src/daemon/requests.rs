@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 const REQUEST_POLL: Duration = Duration::from_secs(1);
 
 /// Looks at the annotations of the own `Hub`: what asks for something is handed on or refused, then
-/// removed. It stays there until then, so a crash in between loses nothing.
+/// removed. What asks for a promotion stays there until its request is durable, so a crash in between
+/// loses nothing; the command line asks again for what was not answered.
 pub(super) async fn watch(shared: Shared, nudges: mpsc::Sender<Nudge>, stop: CancellationToken) {
     let (namespace, name) = (&shared.place.namespace, &shared.settings.hub.name);
     let follow = async {
@@ -55,10 +56,13 @@ async fn take_promotion(shared: &Shared, nudges: &mpsc::Sender<Nudge>, hub: &Hub
             let trigger = if named.is_some() { Trigger::Cli } else { Trigger::Annotation };
             let told = format!("asked for by the {}", trigger.words());
             shared.events.tell(EventReason::PromotionRequested, told);
-            let asked = PromotionAsked { trigger, forced, named, guards };
+            let (taken, mut until_taken) = mpsc::channel(1);
+            let asked = PromotionAsked { trigger, forced, named, guards, taken: Some(taken) };
             if nudges.send(Nudge::Promote(asked)).await.is_err() {
                 return;
             }
+            // Nothing is ever sent: it ends when the other end is dropped.
+            until_taken.recv().await;
         }
         Some(Err(malformed)) => {
             let hint = malformed.hint(namespace, name);
