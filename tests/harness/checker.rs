@@ -2,8 +2,10 @@
 //! holds in the end. It reads the documented format by itself and shares no code with the program, so
 //! that both must be wrong in the same way before a fault passes.
 //!
-//! It sees I1 to I4, I7 and I8 of the invariants. I5 and I6 happen inside a hub and leave no record of
-//! their own. MACs are not checked: nobody forges here.
+//! It sees I1 to I4, I7 and I8 of the invariants; what hubs do in their roles is for [`roles`]. MACs are
+//! not checked: nobody forges here.
+
+pub mod roles;
 
 use super::faultd::history::{Content, Exchange};
 use bytes::Bytes;

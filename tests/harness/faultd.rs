@@ -44,6 +44,7 @@ use history::{Exchange, History};
 const REST_DEADLINE: Duration = Duration::from_mins(1);
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
+type Sender = hyper::client::conn::http1::SendRequest<Body>;
 
 /// Ends with the value; requests that it still holds are then never delivered.
 pub struct Faultd {
@@ -59,6 +60,8 @@ struct Shared {
     /// `host:port` of the server.
     server: String,
     tls: Option<Tls>,
+    /// Connections to the server that wait for a request.
+    idle: Mutex<Vec<Sender>>,
     /// The secret access key, for requests that have to be signed anew.
     secret: String,
     rules: Mutex<fault::Rules>,
@@ -119,6 +122,7 @@ impl Faultd {
         let shared = Arc::new(Shared {
             server: server.to_owned(),
             tls,
+            idle: Mutex::default(),
             secret: secret.to_owned(),
             rules: Mutex::default(),
             history: Mutex::default(),
@@ -129,6 +133,12 @@ impl Faultd {
         let listener = runtime.spawn(async move { TcpListener::bind(address).await }).await??;
         runtime.spawn(listen(listener, serving));
         Ok(Self { endpoint, shared, runtime: Some(runtime), _port: port })
+    }
+
+    /// From now on both tell their moments in one order. Before there is any.
+    pub fn in_order_with(&self, other: &Faultd) {
+        let order = lock(&other.shared.history).order();
+        lock(&self.shared.history).follow(order);
     }
 
     pub fn add(&self, rule: Rule) {
@@ -157,6 +167,11 @@ impl Faultd {
     /// Everything below `prefix`, in the order of arrival.
     pub fn history(&self, prefix: &str) -> Vec<Exchange> {
         lock(&self.shared.history).below(prefix)
+    }
+
+    /// Of what arrived after that moment.
+    pub fn count_since(&self, moment: u64, look: impl Fn(&Exchange) -> bool) -> usize {
+        lock(&self.shared.history).since(moment).filter(|exchange| look(exchange)).count()
     }
 
     /// The same, and forgets it. Only at rest.
@@ -200,7 +215,7 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> io::Result<Re
     let (Parts { method, uri: target, headers, .. }, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let mut exchange = Exchange::received(&method, &target, &headers, &body);
-    let fault = lock(&shared.rules).choose(&exchange.method, &exchange.key);
+    let fault = lock(&shared.rules).choose(&exchange);
     exchange.fault.clone_from(&fault);
     let is_head = method == http::Method::HEAD;
     let number = lock(&shared.history).push(exchange);
@@ -367,19 +382,15 @@ fn spawn(
 }
 
 async fn exchange(shared: &Shared, sent: &Sent) -> io::Result<Received> {
-    let handshake = hyper::client::conn::http1::handshake(connect(shared).await?);
-    let (mut sender, connection) = handshake.await.map_err(io::Error::other)?;
+    let mut sender = sender(shared).await?;
     let delivery = lock(&shared.history).sent(sent.number, &sent.headers, &sent.body);
-    let ask = async {
-        let answer = sender.send_request(sent.to_request()?).await.map_err(io::Error::other)?;
-        let (head, body) = answer.into_parts();
-        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-        drop(sender);
-        Ok(Received { status: head.status, headers: head.headers, body, reset_at: None })
-    };
-    // The connection does the work; it ends with its sender.
-    let (_, answer): (_, io::Result<_>) = tokio::join!(connection, ask);
-    let answer = answer?;
+    let answer = sender.send_request(sent.to_request()?).await.map_err(io::Error::other)?;
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let answer = Received { status: head.status, headers: head.headers, body, reset_at: None };
+    if shared.tls.is_some() && sent.reset_at.is_none() {
+        lock(&shared.idle).push(sender);
+    }
     lock(&shared.history).answered(
         sent.number,
         delivery,
@@ -388,6 +399,21 @@ async fn exchange(shared: &Shared, sent: &Sent) -> io::Result<Received> {
         &answer.body,
     );
     Ok(answer)
+}
+
+/// To greet a server with TLS costs more than most requests: those connections are used again.
+async fn sender(shared: &Shared) -> io::Result<Sender> {
+    loop {
+        let Some(mut sender) = lock(&shared.idle).pop() else { break };
+        if sender.ready().await.is_ok() {
+            return Ok(sender);
+        }
+    }
+    let handshake = hyper::client::conn::http1::handshake(connect(shared).await?);
+    let (sender, connection) = handshake.await.map_err(io::Error::other)?;
+    // It ends with its sender.
+    Handle::current().spawn(connection);
+    Ok(sender)
 }
 
 impl Sent {

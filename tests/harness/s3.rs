@@ -107,19 +107,32 @@ impl S3 {
     /// Every object that the bucket holds below the prefix, as any reader of the bucket sees it, by
     /// the name behind the prefix.
     pub async fn stored(&self, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
-        let client = self.client();
         let mut stored = BTreeMap::new();
+        self.read_on(prefix, &mut stored).await?;
+        Ok(stored)
+    }
+
+    /// The same, where some of it is known. What is written once is not read again.
+    pub async fn read_on(&self, prefix: &str, known: &mut BTreeMap<String, Bytes>) -> Result<()> {
+        let client = self.client();
+        let once = |name: &str| name.starts_with("journal/") || name.starts_with("packs/");
+        let mut before = std::mem::take(known);
         let mut pages =
             client.list_objects_v2().bucket(BUCKET).prefix(prefix).into_paginator().send();
         while let Some(page) = pages.next().await {
             for object in page?.contents() {
                 let key = object.key().ok_or("an object without a key")?;
-                let answer = client.get_object().bucket(BUCKET).key(key).send().await?;
                 let name = key.strip_prefix(prefix).unwrap_or(key).to_owned();
-                stored.insert(name, answer.body.collect().await?.into_bytes());
+                let bytes = if let Some(bytes) = before.remove(&name).filter(|_| once(&name)) {
+                    bytes
+                } else {
+                    let answer = client.get_object().bucket(BUCKET).key(key).send().await?;
+                    answer.body.collect().await?.into_bytes()
+                };
+                known.insert(name, bytes);
             }
         }
-        Ok(stored)
+        Ok(())
     }
 
     /// The journal below the prefix, from its first slot on, believed as it is written.

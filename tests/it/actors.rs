@@ -211,6 +211,14 @@ pub(crate) fn rounds(sample: u64) -> Result<u64> {
     }
 }
 
+/// The first of the seeds of a campaign: `UNDERSTUDY_SEED`, or `otherwise`.
+pub(crate) fn first_seed(otherwise: u64) -> Result<u64> {
+    match std::env::var("UNDERSTUDY_SEED") {
+        Ok(number) => Ok(number.parse()?),
+        Err(_) => Ok(otherwise),
+    }
+}
+
 /// What a daemon asks of the journal before it chooses a slot.
 fn may(view: &View, writer: &Writer, body: &Body) -> Result<(), String> {
     let holds = view.is_holder(&writer.hub) && view.epoch == writer.epoch;

@@ -5,6 +5,7 @@
 
 use crate::actors::Front;
 use crate::harness::Result;
+use crate::harness::checker::roles::{self, Acts};
 use crate::harness::checker::{Evidence, check};
 use crate::harness::faultd::history::{Content, Exchange};
 use crate::harness::s3::S3;
@@ -136,6 +137,112 @@ async fn a_sound_history_and_a_sweep_by_the_rules_are_not_accused() -> Result<()
     evidence.stored.remove(&pack);
     assert_eq!(check(&evidence), []);
     Ok(())
+}
+
+type BreakRoles = fn(&mut Evidence, &mut [Acts; 2]);
+
+const HELD_BACK: [&str; 1] = ["managedclusters"];
+const CLUSTER: &str = "cluster.open-cluster-management.io/v1/managedclusters/one";
+const SITE: &str = "v1/namespaces/one/configmaps/site";
+
+const BREAKS_OF_ROLES: &[(&str, &str, BreakRoles)] = &[
+    ("I5", "a pack of a term comes from another hub", |_, [first, second]| {
+        let pack = first.storage.iter().find(|one| one.key.contains("/packs/1-")).unwrap();
+        second.storage.push(pack.clone());
+    }),
+    ("I5", "a record of a term comes from another hub", |e, [first, second]| {
+        let slot = format!("{}{}", e.prefix, slot_of(e, "Commit"));
+        let mut puts = first.storage.iter().filter(|one| one.method == "PUT");
+        let commit = puts.find(|one| one.key == slot).unwrap();
+        second.storage.push(commit.clone());
+    }),
+    ("I5", "two hubs tell of one term", |e, [first, _]| {
+        first.bases.insert((2, format!("20260101-000000-{}", slots(e, "Commit")[1])));
+    }),
+    ("I6", "a promotion starts from an older backup", |e, [_, second]| {
+        second.bases.insert((2, format!("20260101-000000-{}", slots(e, "Commit")[0])));
+    }),
+    ("I12", "a hub activates before its term", |e, [_, second]| {
+        second.api.push(write(e, CLUSTER, 1));
+    }),
+    ("I12", "a former primary activates", |e, [first, _]| {
+        first.api.push(write(e, CLUSTER, u64::MAX));
+    }),
+    ("I13", "a primary restores", |e, [_, second]| {
+        second.api.push(write(e, SITE, u64::MAX));
+    }),
+    ("I13", "a primary activates again", |e, [_, second]| {
+        second.api.push(write(e, CLUSTER, u64::MAX));
+    }),
+    ("I14", "a request becomes two terms", |e, _| {
+        append(e, |record| {
+            record["epoch"] = json!(3);
+            record["body"] = json!({"kind": "Term", "request": "eu-2-2"});
+        });
+    }),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broken_role_is_found() -> Result<()> {
+    let sound = sound().await?;
+    for (invariant, name, damage) in BREAKS_OF_ROLES {
+        let (mut evidence, mut acts) = (sound.clone(), acts(&sound));
+        assert_eq!(roles::check(&evidence, &acts, &HELD_BACK), []);
+        damage(&mut evidence, &mut acts);
+        let found = roles::check(&evidence, &acts, &HELD_BACK);
+        assert!(found.iter().any(|one| one.invariant == *invariant), "{name}: {found:?}");
+    }
+    Ok(())
+}
+
+/// What the two hubs of a sound history did; the second activates in time, and labels later.
+fn acts(e: &Evidence) -> [Acts; 2] {
+    let of = |name: &str, epoch: u64| Acts {
+        hub: name.to_owned(),
+        storage: {
+            let by = |one: &&Exchange| {
+                let name = one.key.strip_prefix(&e.prefix).unwrap();
+                let record = one.sent.bytes.as_ref().and_then(|b| {
+                    serde_json::from_slice::<Value>(b.split(|b| *b == b'\n').next()?).ok()
+                });
+                match record.filter(|_| one.method == "PUT" && name.starts_with("journal/")) {
+                    Some(record) => record["epoch"] == epoch,
+                    None => one.method == "GET" || name.starts_with(&format!("packs/{epoch}-")),
+                }
+            };
+            e.history.iter().filter(by).cloned().collect()
+        },
+        api: vec![],
+        bases: [].into(),
+    };
+    let (mut first, mut second) = (of("eu-1", 1), of("eu-2", 2));
+    let stood = put(e, &format!("journal/{:020}", slots(e, "Term")[1])).deliveries[0]
+        .answer
+        .as_ref()
+        .unwrap()
+        .0;
+    second.api.push(write(e, CLUSTER, stood + 1));
+    second.bases.insert((2, format!("20260101-000000-{}", slots(e, "Commit")[1])));
+    let mut label = write(e, CLUSTER, u64::MAX);
+    let marks = json!({"metadata": {"uid": "u", "labels": {"understudy.dev/pair": "test"}}});
+    label.sent = Content::of(&marks.to_string().into());
+    first.api.push(label);
+    [first, second]
+}
+
+/// A request to an API server that changes this.
+fn write(evidence: &Evidence, key: &str, at: u64) -> Exchange {
+    let mut write = put(evidence, &slot_of(evidence, "Commit"));
+    (write.method, write.key, write.received) = ("PATCH".into(), key.into(), at);
+    write.sent = Content::of(&Bytes::from_static(b"[]"));
+    write
+}
+
+/// The numbers of the slots with such a record.
+fn slots(evidence: &Evidence, kind: &str) -> Vec<u64> {
+    let names = evidence.stored.keys().filter(|name| name.starts_with("journal/"));
+    let records = names.map(|name| record(evidence, name)).filter(|r| r["body"]["kind"] == kind);
+    records.map(|record| record["slot"].as_u64().unwrap()).collect()
 }
 
 /// A primary with two backups, superseded by a second with one.

@@ -7,6 +7,7 @@ mod harness;
 mod promtool;
 mod scene;
 mod stage;
+mod two_hubs;
 mod world;
 
 mod alerts;
@@ -45,6 +46,7 @@ mod owner_references;
 mod presets;
 mod progress;
 mod promote_command;
+mod promotion_kills;
 mod prune_spares_foreign_objects;
 mod races;
 mod read_back;

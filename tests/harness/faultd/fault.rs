@@ -1,6 +1,7 @@
 //! What can go wrong on the way to a server, and which requests it happens to.
 
 use super::super::hub::NAMESPACE;
+use super::history::Exchange;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -49,7 +50,8 @@ pub enum Side {
 pub struct Rule {
     pub fault: Fault,
     /// `PUT`, `GET`, `DELETE`, `LIST`; empty: any; `CHANGE`: what changes more than heartbeats and
-    /// probes; `WRITE`: what changes objects of a hub other than the daemon's own.
+    /// probes; `WRITE`: what changes objects of a hub other than the daemon's own; `EFFECT`: what
+    /// changes anything on a hub but its Events.
     pub method: &'static str,
     /// How the key begins (within the bucket); of a listing, the prefix that it asks for.
     pub key: String,
@@ -84,13 +86,15 @@ impl Rules {
         self.0.retain(|(rule, _)| !rule.key.starts_with(prefix));
     }
 
-    pub(super) fn choose(&mut self, method: &str, key: &str) -> Option<Fault> {
+    pub(super) fn choose(&mut self, exchange: &Exchange) -> Option<Fault> {
+        let (method, key) = (&*exchange.method, &*exchange.key);
         let mut chosen = None;
         for (rule, matches) in &mut self.0 {
             let asked = match rule.method {
                 "" => true,
                 "CHANGE" => is_change(method, key),
                 "WRITE" => is_write(method, key),
+                "EFFECT" => is_effect(exchange),
                 one => one == method,
             };
             if asked && key.starts_with(&rule.key) {
@@ -116,6 +120,14 @@ pub fn is_write(method: &str, key: &str) -> bool {
     matches!(method, "POST" | "PUT" | "PATCH" | "DELETE")
         && !own.iter().any(|group| key.starts_with(group))
         && !key.starts_with(&format!("v1/namespaces/{NAMESPACE}/"))
+}
+
+/// Of an API server: whatever stays, be it the daemon's own state; questions and dry runs do not.
+pub fn is_effect(exchange: &Exchange) -> bool {
+    let passing = ["events.k8s.io/", "authorization.k8s.io/"];
+    matches!(&*exchange.method, "POST" | "PUT" | "PATCH" | "DELETE")
+        && !passing.iter().any(|group| exchange.key.starts_with(group))
+        && !exchange.is_dry_run()
 }
 
 impl When {

@@ -4,6 +4,8 @@
 use super::Fault;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, Uri};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use understudy::object::Digest;
 
 /// Larger bodies are kept by length and digest alone. A record of the journal fits.
@@ -97,6 +99,11 @@ impl Exchange {
             shown: None,
         }
     }
+
+    /// Of an API server: whether it may change something.
+    pub fn is_dry_run(&self) -> bool {
+        self.target.contains("dryRun=All")
+    }
 }
 
 fn conditional(headers: &HeaderMap) -> bool {
@@ -105,18 +112,26 @@ fn conditional(headers: &HeaderMap) -> bool {
 
 #[derive(Default)]
 pub struct History {
-    last: u64,
+    /// The last moment, of all histories that share one order.
+    last: Arc<AtomicU64>,
     exchanges: Vec<Exchange>,
 }
 
 impl History {
-    fn moment(&mut self) -> Moment {
-        self.last += 1;
-        self.last
+    fn moment(&self) -> Moment {
+        self.last.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     pub(super) fn last(&self) -> Moment {
-        self.last
+        self.last.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn order(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.last)
+    }
+
+    pub(super) fn follow(&mut self, order: Arc<AtomicU64>) {
+        self.last = order;
     }
 
     pub(super) fn push(&mut self, exchange: Exchange) -> u64 {
@@ -176,6 +191,10 @@ impl History {
 
     pub(super) fn below(&self, prefix: &str) -> Vec<Exchange> {
         self.exchanges.iter().filter(|exchange| exchange.key.starts_with(prefix)).cloned().collect()
+    }
+
+    pub(super) fn since(&self, moment: Moment) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.iter().filter(move |exchange| exchange.received > moment)
     }
 
     pub(super) fn take(&mut self, prefix: &str) -> Vec<Exchange> {
