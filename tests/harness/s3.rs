@@ -7,6 +7,7 @@ use super::process::Process;
 use super::scratch::Scratch;
 use super::{Result, eventually, install_tls_provider, tools};
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -126,8 +127,18 @@ impl S3 {
                 let bytes = if let Some(bytes) = before.remove(&name).filter(|_| once(&name)) {
                     bytes
                 } else {
-                    let answer = client.get_object().bucket(BUCKET).key(key).send().await?;
-                    answer.body.collect().await?.into_bytes()
+                    match client.get_object().bucket(BUCKET).key(key).send().await {
+                        Ok(answer) => answer.body.collect().await?.into_bytes(),
+                        // It was deleted since it was listed, as what a probe leaves is.
+                        Err(error)
+                            if error
+                                .as_service_error()
+                                .is_some_and(GetObjectError::is_no_such_key) =>
+                        {
+                            continue;
+                        }
+                        Err(error) => return Err(error.into()),
+                    }
                 };
                 known.insert(name, bytes);
             }
