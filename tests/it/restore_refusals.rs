@@ -164,6 +164,12 @@ async fn stand_in_the_way(target: &Api) -> Result<()> {
         "spec": {"hard": {"configmaps": "1"}},
     });
     target.post("/api/v1/namespaces/full/resourcequotas", &quota).await?;
+    // Until it was counted for the first time it refuses nothing.
+    eventually(DEADLINE, "the quota to be counted", async || {
+        let quota = target.get_json("/api/v1/namespaces/full/resourcequotas/maps").await.ok()?;
+        quota["status"]["used"].is_object().then_some(())
+    })
+    .await?;
     let held = json!({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": "holds-it", "finalizers": ["example.com/stuck"]},
